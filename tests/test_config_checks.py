@@ -128,6 +128,10 @@ PROBLEMS = [
     ("task.pairs=[{source: e, target: f, max_epochs: 0}]", "max_epochs = 0.0: must be > 0"),
     ("trainer.schedule.max_epochs=0", "trainer.schedule.max_epochs = 0.0: must be > 0"),
     ("trainer.schedule.overfit_patience=-1", "overfit_patience = -1: must be >= 0"),
+    (
+        "trainer.schedule.overfit_patience=2,trainer.evaluation.interval=0",
+        "trainer.schedule.overfit_patience = 2: trainer.evaluation.interval = 0 validates only at",
+    ),
     ("trainer.checkpoint_minutes=-1", "trainer.checkpoint_minutes = -1.0: must be >= 0"),
     ("trainer.best={macro: 0}", "trainer.best.macro = 0: must be >= 1"),
     ("trainer.best={tasks: -1}", "trainer.best.tasks = -1: must be >= 0"),
@@ -342,6 +346,51 @@ def test_some_task_must_be_drawn_at_every_step(tmp_path):
         files.load_experiment(None, [path], check=plan_training)
     path.write_text(path.read_text().replace("introduce_at: 20", "introduce_at: 10"))
     files.load_experiment(None, [path], check=plan_training)
+
+
+def test_tasks_that_the_schedule_never_draws_leave_steps_without_a_task():
+    pairs = "[{source: en, target: fr}, {source: en, target: de, introduce_at: 5}]"
+    params = (
+        f"task.pairs={pairs},trainer.schedule={{name: constant, parameters: {{weights: [0, 1]}}}}"
+    )
+    found = message(params, check=plan_training)
+    assert "no task is drawn at step 0: introduce_at and stop_at leave none, and" in found
+    assert "the schedule never draws en-fr. Let the limits of tasks overlap" in found
+    load(params.replace("[0, 1]", "[1, 0]"), check=plan_training)
+
+
+@pytest.mark.parametrize(
+    "limit", ["trainer.schedule.overfit_patience=3", "trainer.schedule.max_epochs=3"]
+)
+def test_a_name_that_two_tasks_have_is_the_only_problem(limit):
+    found = message(
+        "task.pairs=[{source: en, target: fr}, {source: en, target: fr, introduce_at: 2}]",
+        limit,
+        check=plan_training,
+    )
+    assert "task.pairs[1].name = 'en-fr' is also the name of task.pairs[0]" in found
+    assert len(found.splitlines()) == 1
+
+
+def test_limits_that_keep_a_stage_from_ending_are_an_error():
+    until = "{name: uniform, until: {task: en-de, epochs: 3}}"
+    stages = f"{{stages: [{{name: uniform, steps: 40}}, {until}, {{name: proportional}}]}}"
+
+    def limited(limits):
+        return (
+            f"task.pairs=[{{source: en, target: fr}}, {{source: en, target: de, {limits}}}],"
+            f"trainer.schedule={{name: piecewise, parameters: {stages}}},"
+            "trainer.optimizer.gradient_accumulation_steps=2"
+        )
+
+    found = message(limited("max_epochs: 2"), check=plan_training)
+    assert "trainer.schedule.parameters: schedule 'piecewise': stages[1].until" in found
+    assert "until.epochs = 3 is above max_epochs = 2 of task 'en-de'" in found
+    assert "Use at most 2, or raise max_epochs" in found
+    found = message(limited("stop_at: 20"), check=plan_training)
+    assert "stages[1].until.task = 'en-de' is not drawn in this stage: its stop_at ends it" in found
+    assert "after 40 batches, and the stage begins after 40 or more" in found
+    load(limited("max_epochs: 3, stop_at: 21"), check=plan_training)
 
 
 def test_a_task_that_is_never_trained_is_noted():

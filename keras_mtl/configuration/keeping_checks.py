@@ -1,4 +1,4 @@
-"""Checks of the sections that say what follows from the scores of validations."""
+"""Checks of the fields that say what follows from the scores of validations."""
 
 from keras_mtl import errors
 from keras_mtl.configuration.draft import Draft
@@ -29,6 +29,7 @@ def check(draft: Draft) -> None:
             )
     _check_score(draft, "trainer.stopping", trainer.stopping)
     _check_score(draft, "trainer.optimizer.plateau", plateau)
+    _check_interval(draft, "trainer.schedule.overfit_patience", trainer.schedule.overfit_patience)
 
 
 def _check_score(draft: Draft, path: str, section: StoppingConfig | PlateauConfig) -> None:
@@ -42,9 +43,14 @@ def _check_score(draft: Draft, path: str, section: StoppingConfig | PlateauConfi
             f"= {section.score!r} is neither {MACRO} nor {WORST} nor a validated task"
             f"{errors.nearest_task(section.score, tasks)}",
         )
-    if section.patience > 0 and evaluation.interval == 0:
+    _check_interval(draft, f"{path}.patience", section.patience)
+
+
+def _check_interval(draft: Draft, path: str, patience: int) -> None:
+    """Adds a problem if a field counts validations, and there are none during training."""
+    if patience > 0 and draft.config.trainer.evaluation.interval == 0:
         draft.problem(
-            f"{path}.patience",
-            f"= {section.patience}: trainer.evaluation.interval = 0 validates only at the end of "
+            path,
+            f"= {patience}: trainer.evaluation.interval = 0 validates only at the end of "
             "training. Set an interval, or set the patience to 0",
         )

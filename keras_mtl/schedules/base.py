@@ -171,13 +171,37 @@ class Schedule(abc.ABC):
             state: the state so far.
             step: number of batches drawn before this one.
             consumed: float64[N], passes over the data of each task so far.
-            upcoming: float64[N], an upper bound of the passes after the next batch of each task.
+            upcoming: float64[N], an upper bound of the passes after the next batch of each task;
+                infinite for a task that has no next batch, because its limits have ended it.
 
         Returns:
             `state` itself if nothing has changed, else a new dict.
         """
         del step, consumed, upcoming
         return state
+
+    def never_drawn(self) -> np.ndarray:
+        """Returns which tasks have the probability 0 at every step, bool[N].
+
+        Limits of tasks do not draw them in place of others. A task whose probability is 0 only at
+        some steps is not one of them.
+        """
+        return np.zeros(self.num_tasks, bool)
+
+    def check_limits(self, stop_at: np.ndarray, max_epochs: np.ndarray, first: int = 0) -> None:
+        """Checks that the limits of tasks do not contradict the parameters.
+
+        Args:
+            stop_at: float64[N], number of batches from which on each task is not drawn; infinite
+                without this limit.
+            max_epochs: float64[N], largest number of passes over the data of each task; infinite
+                without this limit.
+            first: smallest number of batches before the schedule's first one.
+
+        Raises:
+            ConfigError: they do.
+        """
+        del stop_at, max_epochs, first
 
     def notes(self, step: int, state: State) -> list[str]:
         """Returns what a user should know of a state that training has reached, a line each.
@@ -296,6 +320,10 @@ class FixedSchedule(Schedule):
         """Returns the probabilities, the same at every step; read-only."""
         del step, state
         return self._probabilities
+
+    def never_drawn(self) -> np.ndarray:
+        """Returns which tasks have the probability 0, bool[N]."""
+        return self._probabilities == 0
 
 
 def normalize(weights: np.ndarray) -> np.ndarray:

@@ -27,5 +27,6 @@ def configured_limits(
         ],
         max_epochs=[max_epochs if pair.max_epochs is None else pair.max_epochs for pair in pairs],
         overfit_patience=overfit_patience,
+        batches_per_step=batches_per_step,
     )
     return limits if limits.limits_anything else None

@@ -52,6 +52,7 @@ class PlannedSchedule:
         interval: training steps between its updates in addition to validations; 0: none.
         measures: what training measures of the model for it; None: nothing.
         limits: the limits of its tasks; None without any.
+        never_drawn: names of the tasks that it never draws, such as those with the weight 0.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PlannedSchedule:
     interval: int = 0
     measures: Measure | None = None
     limits: Limits | None = None
+    never_drawn: tuple[str, ...] = ()
 
     def make(self, sizes: Mapping[str, float]) -> Schedule:
         """Makes the schedule.
@@ -108,4 +110,5 @@ def plan(
         trial.interval,
         trial.measures,
         limits,
+        tuple(task.name for task, never in zip(tasks, trial.never_drawn(), strict=True) if never),
     )

@@ -48,6 +48,13 @@ class ShiftedExponential(Schedule):
         # Grouped so that no term is negative: rounding cannot bring a weight below 0.
         return self.p1 * (1 - decay) + self.start_factor * self.p0 * decay
 
+    def never_drawn(self) -> np.ndarray:
+        """Returns which tasks have the weight 0 at the start and at the end, bool[N]."""
+        if self.floor > 0:
+            return super().never_drawn()
+        # With alpha = 0, the end is never approached.
+        return (self.p0 == 0) & ((self.p1 == 0) | (self.alpha == 0))
+
 
 @register
 class Exponential(ShiftedExponential):

@@ -1,7 +1,7 @@
 """Limits of single tasks under any schedule: when they are trained, and how often repeated."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -11,11 +11,15 @@ from keras_mtl.schedules.score_book import ScoreBook
 
 _EXHAUSTED, _OVERFITTED = "limits/exhausted", "limits/overfitted"
 _STREAK, _COUNT, _LAST = "limits/worse_in_a_row", "limits/scores", "limits/last_score"
+_TRAINED, _BATCHES, _STEP = "limits/trained", "limits/batches", "limits/last_step"
 # Rounding of passes, which are quotients of whole numbers.
 _SLACK = 1e-9
 # Least probability of a task that may be drawn, if tasks can run out: what is missing in a pool is
 # then drawn from it. One that the schedule never draws is not drawn otherwise.
 _LEAST = 1e-12
+# A task with less of a batch, or with a smaller probability, does not count as trained. Real tasks
+# have more, and `_LEAST` adds up to less in a simulation with fractional batches.
+_NOTHING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +31,16 @@ class Limits:
         stop_at: number of batches from which on it is not drawn; None: it is always drawn.
         max_epochs: largest number of passes over its data, > 0; None: any.
         overfit_patience: number of validations in a row, each with a worse score than the one
-            before, after which a task's probability falls to the floor; 0: never.
+            before, after which a task's probability falls to the floor; 0: never. A score counts
+            only if the task was trained since the one before.
+        batches_per_step: number of batches of a training step; scores have training steps.
     """
 
     introduce_at: Sequence[int]
     stop_at: Sequence[int | None]
     max_epochs: Sequence[float | None]
     overfit_patience: int = 0
+    batches_per_step: int = 1
 
     @property
     def limits_anything(self) -> bool:
@@ -44,12 +51,18 @@ class Limits:
             or any(value is not None for value in (*self.stop_at, *self.max_epochs))
         )
 
-    def check(self, names: Sequence[str], batches: int | None = None) -> None:
+    def check(
+        self,
+        names: Sequence[str],
+        batches: int | None = None,
+        never_drawn: Collection[str] = (),
+    ) -> None:
         """Checks that some task can be drawn at every step.
 
         Args:
             names: names of the tasks.
             batches: number of batches of the run; None does not check its steps.
+            never_drawn: names of tasks that the schedule never draws.
 
         Raises:
             ConfigError: a limit is out of range, or no task is drawn at some step.
@@ -68,7 +81,8 @@ class Limits:
                 )
             if epochs is not None and not epochs > 0:
                 raise ConfigError(f"task {name!r}: max_epochs = {epochs} must be > 0")
-            windows.append((start, np.inf if stop is None else stop))
+            if name not in never_drawn:
+                windows.append((start, np.inf if stop is None else stop))
         if batches is None:
             return
         reached: float = 0
@@ -77,9 +91,10 @@ class Limits:
                 break
             reached = max(reached, end)
         if reached < batches:
+            rest = f", and the schedule never draws {', '.join(never_drawn)}" if never_drawn else ""
             raise ConfigError(
-                f"no task is drawn at step {reached:,.0f}: introduce_at and stop_at leave none. "
-                "Let the limits of tasks overlap"
+                f"no task is drawn at step {reached:,.0f}: introduce_at and stop_at leave none"
+                f"{rest}. Let the limits of tasks overlap"
             )
 
 
@@ -87,10 +102,11 @@ class LimitedSchedule(Schedule):
     """A schedule under the limits of its tasks.
 
     The probability of a task that is not drawn goes to the others in proportion to theirs. If all
-    tasks that could be drawn have reached `max_epochs`, the run continues with these tasks.
+    tasks that could be drawn have reached `max_epochs`, the run continues with these tasks. Tasks
+    that the schedule never draws are not drawn here either.
 
     State: that of the schedule, and for each task whether its next batch would exceed its passes,
-    and what is known of its scores.
+    what is known of its scores, and how far it was trained at the last one.
 
     Args:
         schedule: the schedule.
@@ -113,10 +129,13 @@ class LimitedSchedule(Schedule):
         limits.check([task.name for task in schedule.tasks])
         self.inner = schedule
         self.floor = schedule.floor
+        self._able = ~schedule.never_drawn()
         self._patience = limits.overfit_patience
+        self._batches_per_step = limits.batches_per_step
         self._start = np.array(limits.introduce_at, np.float64)
         self._stop = np.array([np.inf if v is None else v for v in limits.stop_at], np.float64)
         epochs = [np.inf if v is None else v for v in limits.max_epochs]
+        schedule.check_limits(self._stop, np.array(epochs, np.float64))
         self._caps_epochs = bool(np.isfinite(epochs).any())
         self.max_epochs = np.array(epochs, np.float64) if self._caps_epochs else None
         self.adaptive = schedule.adaptive or self._patience > 0
@@ -134,17 +153,20 @@ class LimitedSchedule(Schedule):
         if self._caps_epochs:
             state[_EXHAUSTED] = zeros.copy()
         if self._patience:
-            state |= {key: zeros.copy() for key in (_OVERFITTED, _STREAK, _COUNT)}
+            state |= {key: zeros.copy() for key in (_OVERFITTED, _STREAK, _COUNT, _STEP)}
             state[_LAST] = np.full(self.num_tasks, np.nan)
+            state[_BATCHES] = np.zeros(self.num_tasks)
+            # Older versions did not save it, and counted every score.
+            state[_TRAINED] = np.ones(self.num_tasks, np.int64)
         return state
 
     def weights(self, step: int, state: State) -> np.ndarray:
         """Returns the schedule's probabilities, 0 for tasks that are not drawn."""
         probabilities = np.array(self.inner.probabilities(step, state), np.float64)
-        present = (self._start <= step) & (step < self._stop)
+        present = self._present(step)
         drawn = present & (state[_EXHAUSTED] == 0) if self._caps_epochs else present
         if not drawn.any():
-            drawn = present if present.any() else ~present
+            drawn = present
         weights = np.where(drawn, probabilities, 0.0)
         if self._patience:
             weights = self._at_floor(weights, drawn & (state[_OVERFITTED] > 0))
@@ -153,6 +175,15 @@ class LimitedSchedule(Schedule):
         if weights.sum() == 0:
             return drawn.astype(np.float64)
         return weights
+
+    def _present(self, step: int) -> np.ndarray:
+        """Returns the tasks that may be drawn if they have passes left, bool[N]; at least one."""
+        window = (self._start <= step) & (step < self._stop)
+        able = window & self._able
+        if able.any():
+            return able
+        # `Limits.check` reports both cases, but not everybody calls it with the steps of the run.
+        return window if window.any() else ~window
 
     def _at_floor(self, weights: np.ndarray, held: np.ndarray) -> np.ndarray:
         """Lowers the probabilities of some tasks to the floor, and raises the others in proportion.
@@ -182,8 +213,12 @@ class LimitedSchedule(Schedule):
         """Updates the schedule, and counts scores that are worse than those before."""
         result = self._with(state, self.inner.update(self._inner(state), step, scores))
         if self._patience:
-            self._count(result, scores)
+            self._count(result, step, scores)
         return result
+
+    def never_drawn(self) -> np.ndarray:
+        """Returns which tasks the schedule never draws, bool[N]."""
+        return ~self._able
 
     def next_update(self, step: int) -> int | None:
         """Returns the next step at which the schedule learns."""
@@ -191,15 +226,15 @@ class LimitedSchedule(Schedule):
 
     def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
         """Notes which tasks would exceed their passes with their next batch."""
-        inner = self._inner(state)
-        after = self.inner.advance(inner, step, consumed, upcoming)
-        if after is not inner:
-            state = self._with(state, after)
+        ended = step >= self._stop
         if self.max_epochs is not None:
-            exhausted = (upcoming > self.max_epochs * (1 + _SLACK)).astype(np.int64)
-            if not np.array_equal(exhausted, state[_EXHAUSTED]):
-                state = {**state, _EXHAUSTED: exhausted}
-        return state
+            exhausted = upcoming > self.max_epochs * (1 + _SLACK)
+            ended = ended | exhausted
+            if not np.array_equal(exhausted, state[_EXHAUSTED] > 0):
+                state = {**state, _EXHAUSTED: exhausted.astype(np.int64)}
+        inner = self._inner(state)
+        after = self.inner.advance(inner, step, consumed, np.where(ended, np.inf, upcoming))
+        return state if after is inner else self._with(state, after)
 
     def skip(self, state: State, scores: ScoreBook) -> State:
         """Lets the schedule skip the scores."""
@@ -210,7 +245,8 @@ class LimitedSchedule(Schedule):
         result = self._with(state, self.inner.forget_scores(self._inner(state)))
         if self._patience:
             start = self.init()
-            result |= {key: start[key] for key in (_STREAK, _COUNT, _LAST)}
+            restarted = (_STREAK, _COUNT, _LAST, _TRAINED, _BATCHES, _STEP)
+            result |= {key: start[key] for key in restarted}
         return result
 
     def rebalance(self, state: State, kept: np.ndarray) -> State:
@@ -234,25 +270,54 @@ class LimitedSchedule(Schedule):
                 f"{self._patience} validations in a row. Its probability is at most the floor, "
                 f"{self.floor:g}"
             )
-        present = (self._start <= step) & (step < self._stop)
-        if present.any() and exhausted[present].all():
+        if exhausted[self._present(step)].all():
             found.append(
                 "all tasks that may be drawn have reached their limits of epochs, so training "
                 "repeats them. Lower trainer.train_steps, or raise max_epochs"
             )
         return found
 
-    def _count(self, state: State, scores: ScoreBook) -> None:
+    def _count(self, state: State, step: int, scores: ScoreBook) -> None:
         new = (scores.counts != state[_COUNT]) & np.isfinite(scores.scores)
         with np.errstate(invalid="ignore"):
             change = scores.scores - state[_LAST]
         worse = np.where(scores.directions, change < 0, change > 0)
+        trained = self._trained(state, step, scores, new & worse)
+        # A score that takes effect late may be of weights from before these batches, so the task
+        # must have been trained before the last score took effect, too.
+        late = (scores.steps * self._batches_per_step < step) & (state[_TRAINED] == 0)
+        worse &= trained & ~late
         streak = np.where(new, np.where(worse, state[_STREAK] + 1, 0), state[_STREAK])
         state[_STREAK] = streak.astype(np.int64)
+        state[_TRAINED] = np.where(new, trained, state[_TRAINED]).astype(np.int64)
+        state[_BATCHES] = np.where(new, scores.loss_weight, state[_BATCHES])
+        state[_STEP] = np.where(new, step, state[_STEP]).astype(np.int64)
         state[_LAST] = np.where(new, scores.scores, state[_LAST])
         state[_COUNT] = np.array(scores.counts, np.int64)
         reached = streak >= self._patience
         state[_OVERFITTED] = ((state[_OVERFITTED] > 0) | reached).astype(np.int64)
+
+    def _trained(self, state: State, step: int, scores: ScoreBook, asked: np.ndarray) -> np.ndarray:
+        """Returns which tasks were trained since their last score took effect, bool[N].
+
+        Passes do not tell: those of mixed batches count when a pool is drawn, which may be many
+        validations before its batches are trained.
+
+        Args:
+            state: the state so far.
+            step: number of batches consumed.
+            scores: the score book, whose losses tell how many batches of each task were trained.
+            asked: bool[N], tasks of interest; the result is not specified for the others.
+        """
+        if scores.loss_weight.any():
+            return scores.loss_weight - state[_BATCHES] > _NOTHING
+        # Nothing records losses, for example in `model.fit`: a task counts if it could be drawn.
+        result, first = ~asked, state[_STEP]
+        earlier = max(step - 1, int(first.max()))
+        while not result.all() and earlier >= first[~result].min():
+            result |= (self.probabilities(earlier, state) > _NOTHING) & (earlier >= first)
+            earlier -= 1
+        return result
 
     def _inner(self, state: State) -> State:
         return {key: value for key, value in state.items() if not key.startswith("limits/")}

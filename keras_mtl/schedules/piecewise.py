@@ -110,12 +110,28 @@ class Piecewise(Schedule):
 
     def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
         """Goes to the next stage if the data of the current one has been passed over."""
-        result = self.stages.advance(state, step, consumed)
+        result = self.stages.advance(state, step, consumed, upcoming)
         number, child, child_step = self._stage(step, result)
         if child.uses_progress:
             part = child.advance(self._part(result, number), child_step, consumed, upcoming)
             self._put(result, number, part)
         return result
+
+    def never_drawn(self) -> np.ndarray:
+        """Returns which tasks no stage draws, bool[N]."""
+        if self.floor > 0:
+            return super().never_drawn()
+        return np.all([child.never_drawn() for child in self.children], axis=0)
+
+    def check_limits(self, stop_at: np.ndarray, max_epochs: np.ndarray, first: int = 0) -> None:
+        """Checks that the limits let the stages that end with data end, in each stage too."""
+        self.stages.check_limits(stop_at, max_epochs, first)
+        starts = self.stages.earliest(first)
+        for number, (child, start) in enumerate(zip(self.children, starts, strict=True)):
+            try:
+                child.check_limits(stop_at, max_epochs, start)
+            except ConfigError as error:
+                raise ConfigError(f"schedule {self.name!r}: stages[{number}]: {error}") from error
 
     def skip(self, state: State, scores: ScoreBook) -> State:
         """Lets the schedules of all stages skip the scores."""
@@ -138,7 +154,8 @@ class Piecewise(Schedule):
 
     def _stage(self, step: int, state: State) -> tuple[int, Schedule, int]:
         number, start = self.stages.at(step, state)
-        return number, self.children[number], step - start
+        # The state does not hold earlier stages: steps before this one count as its first.
+        return number, self.children[number], max(0, step - start)
 
     def _part(self, state: State, number: int) -> State:
         prefix = f"{number}/"

@@ -60,5 +60,14 @@ class Sequential(Schedule):
 
     def advance(self, state: State, step: int, consumed: np.ndarray, upcoming: np.ndarray) -> State:
         """Goes to the next stage if the data of the current one has been passed over."""
-        del upcoming
-        return self.stages.advance(state, step, consumed)
+        return self.stages.advance(state, step, consumed, upcoming)
+
+    def never_drawn(self) -> np.ndarray:
+        """Returns which tasks have no stage, bool[N]."""
+        if self.floor > 0:
+            return super().never_drawn()
+        return ~np.isin(np.arange(self.num_tasks), self.order)
+
+    def check_limits(self, stop_at: np.ndarray, max_epochs: np.ndarray, first: int = 0) -> None:
+        """Checks that the limits let the stages that end with data end."""
+        self.stages.check_limits(stop_at, max_epochs, first)

@@ -41,6 +41,7 @@ class Stages:
                 f"stage of the form {{{form}}}"
             )
         self.count = len(stages)
+        self._schedule, self._tasks = schedule, tuple(tasks)
         # (steps, None) or (task, epochs) of each stage except the last.
         self._ends: list[tuple[int, float | None]] = []
         for place, stage in enumerate(stages):
@@ -81,14 +82,22 @@ class Stages:
         return stage, start
 
     def advance(
-        self, state: Mapping[str, np.ndarray], step: int, consumed: np.ndarray
+        self,
+        state: Mapping[str, np.ndarray],
+        step: int,
+        consumed: np.ndarray,
+        upcoming: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Returns the state after the stages that have ended with data.
+
+        A stage also ends if the task of its `until` has no next batch: its passes would never
+        reach the number.
 
         Args:
             state: the state so far, possibly with other entries, which are kept.
             step: number of batches drawn.
             consumed: float64[N], passes over the data of each task.
+            upcoming: as of `Schedule.advance`.
         """
         result = dict(state)
         while self.by_data:
@@ -96,11 +105,48 @@ class Stages:
             if stage == self.count - 1:
                 break
             task, epochs = self._ends[stage]
-            if epochs is None or consumed[task] < epochs:
+            if epochs is None or (consumed[task] < epochs and np.isfinite(upcoming[task])):
                 break
             result[_STAGE] = np.array(stage + 1, np.int64)
             result[_START] = np.array(step, np.int64)
         return result
+
+    def earliest(self, first: int) -> list[int]:
+        """Returns the first step that each stage can have, if the first stage begins at `first`."""
+        # A stage that ends with data may end at once.
+        steps = [steps if epochs is None else 0 for steps, epochs in self._ends]
+        return [first + sum(steps[:stage]) for stage in range(self.count)]
+
+    def check_limits(self, stop_at: np.ndarray, max_epochs: np.ndarray, first: int) -> None:
+        """Checks that a stage can reach the passes of its `until` under the limits of tasks.
+
+        Args:
+            stop_at: as of `Schedule.check_limits`.
+            max_epochs: as of `Schedule.check_limits`.
+            first: smallest number of batches before the first stage.
+
+        Raises:
+            ConfigError: the task of an `until` may have fewer passes, or ends before the stage.
+        """
+        starts = self.earliest(first)
+        for stage, (task, epochs) in enumerate(self._ends):
+            if epochs is None:
+                continue
+            field = f"schedule {self._schedule!r}: stages[{stage}].until"
+            name = self._tasks[task]
+            if epochs > max_epochs[task]:
+                raise ConfigError(
+                    f"{field}.epochs = {epochs:g} is above max_epochs = {max_epochs[task]:g} of "
+                    f"task {name!r}, which is not drawn that often. Use at most "
+                    f"{max_epochs[task]:g}, or raise max_epochs"
+                )
+            if stop_at[task] <= starts[stage]:
+                raise ConfigError(
+                    f"{field}.task = {name!r} is not drawn in this stage: its stop_at ends it "
+                    f"after {stop_at[task]:,.0f} batches, and the stage begins after "
+                    f"{starts[stage]:,} or more. Raise stop_at, name another task, or let the "
+                    "stage end after steps"
+                )
 
     def bounds(self, start: int, stop: int, state: Mapping[str, np.ndarray]) -> list[int]:
         """Returns the steps between `start` and `stop` at which a stage ends after its steps."""

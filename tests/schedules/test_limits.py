@@ -160,6 +160,53 @@ def test_the_rest_of_a_probability_goes_to_the_others_in_proportion():
     Limits([0, 0], [7, 7], [None, None]).check(["a", "b"], 7)
 
 
+@pytest.mark.parametrize("granularity", ["batch", "example"])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("constant", {"weights": [0, 0, 1]}),
+        ("exponential", {"alpha": 0.1, "p0": [0, 0, 1], "p1": [0, 0, 2]}),
+        ("sigmoid", {"alpha": 0, "p0": [0, 0, 1], "p1": [0, 1, 1]}),
+        ("sequential", {"stages": [{"task": "t2"}]}),
+        (
+            "piecewise",
+            {
+                "stages": [
+                    {"name": "constant", "parameters": {"weights": [0, 0, 1]}, "steps": 9},
+                    {"name": "sequential", "parameters": {"stages": [{"task": "t2"}]}},
+                ]
+            },
+        ),
+    ],
+)
+def test_tasks_that_the_schedule_never_draws_do_not_replace_others(name, parameters, granularity):
+    limits = Limits([0] * 3, [None, None, 50], [None, None, 2.0])
+    inner = create(name, tasks(), **parameters)
+    assert inner.never_drawn().tolist() == [True, True, False]
+    mixture = make_mixture(LimitedSchedule(inner, limits), granularity)
+    counts = counts_of(read(mixture, 0, 40))
+    # Empty rows look like the first example of t0.
+    assert (sum(counts[0][1:]), sum(counts[1])) == (0, 0)
+    assert min(counts[2]) > 2
+    assert "all tasks that may be drawn have reached their limits" in mixture.adaptive.notes(40)[1]
+    floored = create(name, tasks(), **parameters, floor=0.01)
+    assert not floored.never_drawn().any()
+
+
+def test_a_task_whose_weight_is_0_only_in_a_stage_replaces_others():
+    stages = [
+        {"name": "constant", "parameters": {"weights": [0, 0, 1]}, "steps": 30},
+        {"name": "constant", "parameters": {"weights": [0, 1, 0]}},
+    ]
+    inner = create("piecewise", tasks(), stages=stages)
+    limits = Limits([0] * 3, [None] * 3, [None, None, 2.0])
+    mixture = make_mixture(LimitedSchedule(inner, limits), "batch")
+    counts = counts_of(read(mixture, 0, 20))
+    assert sum(counts[0][1:]) == 0  # No stage draws it. Empty rows look like its first example.
+    assert sum(counts[1]) > 0
+    assert set(counts[2]) == {2}
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=15), st.integers(1, 3), st.booleans())
 def test_a_task_whose_scores_become_worse_falls_to_the_floor(scores, patience, higher):
@@ -189,6 +236,68 @@ def test_a_task_whose_scores_become_worse_falls_to_the_floor(scores, patience, h
         state = schedule.remap(state, np.arange(3))
 
 
+def late_task(kind):
+    """A schedule that draws t1 from batch 20 on, and stops it when three scores became worse."""
+    start = [0, 20, 0] if kind == "introduced" else [0] * 3
+    limits = Limits(start, [None] * 3, [None] * 3, overfit_patience=3)
+    if kind == "introduced":
+        return LimitedSchedule(create("uniform", tasks()), limits)
+    constant = {"name": "constant", "parameters": {"weights": [1, 0, 1]}, "steps": 20}
+    stages = [constant, {"name": "round_robin"}]
+    return LimitedSchedule(create("piecewise", tasks(), stages=stages), limits)
+
+
+@pytest.mark.parametrize("losses", [True, False])
+@pytest.mark.parametrize("kind", ["introduced", "weight 0"])
+def test_scores_of_a_task_that_was_not_trained_do_not_count(kind, losses):
+    """Its loss rises while only others train; later it is stopped as usual, also after a restart.
+
+    `model.fit` records no losses.
+    """
+    adaptive = AdaptiveState(late_task(kind), "neg_log_perplexity", higher_is_better=False)
+    worse = [7.0, 7.1, 7.2, 7.3, 7.4, 6.0, 6.1, 6.2, 6.3]
+    for step, score in zip(range(4, 40, 4), worse, strict=True):
+        if losses:
+            trained = np.array([2.0, 2.0 if step > 20 else 0.0, 0.1])
+            adaptive.observe_losses(step, np.ones(3), np.full(3, 1 / 3), trained)
+        adaptive.enter_scores(step, {"t0": 3.0 - step / 100, "t1": score})
+        adaptive.update(step)
+        assert bool(adaptive.notes(step)) == (score == 6.3), step
+        again = AdaptiveState(late_task(kind), "neg_log_perplexity", higher_is_better=False)
+        saved = adaptive.schedule_state() | adaptive.score_state()
+        again.load_schedule(saved, np.arange(3))
+        again.load_scores(saved, np.arange(3))
+        adaptive = again
+
+
+def test_a_score_that_takes_effect_late_is_of_weights_from_before():
+    limits = Limits([0, 8, 0], [None] * 3, [None] * 3, overfit_patience=1, batches_per_step=2)
+    schedule = LimitedSchedule(create("uniform", tasks()), limits)
+    adaptive = AdaptiveState(schedule, "neg_log_perplexity", higher_is_better=False)
+    # The task is introduced at batch 8, which is step 4; scores take effect a step later.
+    for step, score, batches in ((2, 7.0, 0), (4, 7.1, 2), (6, 7.2, 4)):
+        trained = np.array([4.0, batches, 0.0])
+        adaptive.observe_losses(step + 1, np.ones(3), np.full(3, 1 / 3), trained)
+        adaptive.enter_scores(step, {"t1": score})
+        adaptive.update(2 * (step + 1))
+        assert bool(adaptive.notes(2 * (step + 1))) == (step == 6)
+
+
+def test_a_checkpoint_without_trained_batches_counts_on():
+    """Older versions counted every score, and did not save how far the tasks were trained."""
+    limits = Limits([0] * 3, [None] * 3, [None] * 3, overfit_patience=2)
+    schedule = LimitedSchedule(create("uniform", tasks()), limits)
+    state, book = schedule.init(), ScoreBook(tasks(), False)
+    for step, score in enumerate((3.0, 4.0, 5.0)):
+        book.observe(1, step, 1.0, 1 / 3)
+        book.set(1, step, score)
+        state = schedule.update(state, step, book)
+        new = ("limits/trained", "limits/batches", "limits/last_step")
+        old = {key: value for key, value in state.items() if key not in new}
+        state = schedule.remap(old, np.arange(3))
+    assert schedule.notes(2, state)
+
+
 def test_scores_of_another_metric_are_not_compared():
     limits = Limits([0] * 3, [None] * 3, [None] * 3, overfit_patience=1)
     adaptive = AdaptiveState(LimitedSchedule(create("uniform", tasks()), limits), "chrf")
@@ -202,13 +311,13 @@ def test_scores_of_another_metric_are_not_compared():
 UNTIL = {"task": "t1", "epochs": 2}
 
 
-def staged(name):
+def staged(name, until=UNTIL):
     if name == "sequential":
-        stages = [{"task": "t1", "until": UNTIL}, {"task": "t0", "steps": 3}, {"task": "t2"}]
+        stages = [{"task": "t1", "until": until}, {"task": "t0", "steps": 3}, {"task": "t2"}]
         return create("sequential", tasks(), stages=stages)
     fade = {"alpha": 0.5, "p0": {"t0": 1, "t1": 0, "t2": 0}, "p1": {"t0": 0, "t1": 0, "t2": 1}}
     stages = [
-        {"name": "uniform", "until": UNTIL},
+        {"name": "uniform", "until": until},
         {"name": "exponential", "parameters": fade, "steps": 6},
         {"name": "constant", "parameters": {"weights": {"t0": 1, "t1": 1, "t2": 0}}},
     ]
@@ -241,6 +350,55 @@ def test_a_stage_ends_when_the_data_of_a_task_was_passed_over(name, granularity)
         again = make_mixture(staged(name), granularity)
         again.restore(mixture.state(stop))
         assert read(again, stop, STEPS - stop) == batches[stop:]
+
+
+@pytest.mark.parametrize("granularity", ["batch", "example"])
+@pytest.mark.parametrize("name", ["sequential", "piecewise"])
+@pytest.mark.parametrize(
+    "limits",
+    # A batch or an example more would exceed 2.1 passes, so t1 never has them.
+    [{"max_epochs": [None, 2.1, None]}, {"stop_at": [None, 9, None]}],
+)
+def test_a_stage_ends_when_a_limit_ends_its_task(name, limits, granularity):
+    def limited():
+        given: dict = {"stop_at": [None] * 3, "max_epochs": [None] * 3, **limits}
+        inner = staged(name, {"task": "t1", "epochs": 2.1})
+        return make_mixture(LimitedSchedule(inner, Limits([0] * 3, **given)), granularity)
+
+    mixture = limited()
+    batches = read(mixture, 0, STEPS)
+    stages = [int(mixture.state(step)["schedule/stage"]) for step in range(STEPS + 1)]
+    end = stages.index(1)
+    if "stop_at" in limits:
+        assert end == 9
+    else:
+        assert 2 <= mixture.passes(end)[1] < 2.1
+    assert 0 < end < STEPS - 10
+    assert mixture.probabilities(end)[1] == 0
+    for stop in (end - 1, end, end + 3):
+        again = limited()
+        again.restore(mixture.state(stop))
+        assert read(again, stop, STEPS - stop) == batches[stop:]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_limits_may_not_keep_a_stage_from_ending(nested):
+    def schedule():
+        stages = [{"task": "t0", "steps": 5}, {"task": "t1", "until": UNTIL}, {"task": "t2"}]
+        if not nested:
+            return create("sequential", tasks(), stages=stages)
+        inner = {"name": "sequential", "parameters": {"stages": stages}}
+        outer = [{"name": "uniform", "steps": 5}, inner]
+        return create("piecewise", tasks(), stages=outer)
+
+    first = 10 if nested else 5
+    LimitedSchedule(schedule(), Limits([0] * 3, [None, first + 1, None], [None, 2.0, None]))
+    with pytest.raises(
+        ConfigError, match=r"stages\[1\].until.epochs = 2 is above max_epochs = 1.9"
+    ):
+        LimitedSchedule(schedule(), Limits([0] * 3, [None] * 3, [None, 1.9, None]))
+    with pytest.raises(ConfigError, match=f"after {first} batches, and the stage begins after"):
+        LimitedSchedule(schedule(), Limits([0] * 3, [None, first, None], [None] * 3))
 
 
 def test_an_update_at_the_end_of_a_stage_does_not_depend_on_what_was_produced_ahead():

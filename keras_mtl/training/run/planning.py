@@ -104,6 +104,8 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
     own = settings.max_epochs, settings.overfit_patience
     limits = configured_limits(pairs, *own, batches_per_step=accumulation)
     in_steps = configured_limits(pairs, *own, batches_per_step=1)
+    if len(known) < len(pairs):  # Two tasks have the same name, which `check_values` reports.
+        limits = in_steps = None
     if in_steps is not None:
         try:
             in_steps.check(list(known), draft.config.trainer.train_steps)
@@ -111,10 +113,17 @@ def plan_schedule(draft: Draft) -> tuple[PlannedSchedule | None, tuple[str, ...]
             draft.error("task.pairs", error)
             return None, notes
     try:
-        return checked_schedule(settings.name, known, settings.parameters, limits), notes
+        schedule = checked_schedule(settings.name, known, settings.parameters, limits)
     except ConfigError as error:
         draft.component_error("trainer.schedule", error)
         return None, notes
+    if in_steps is not None and schedule.never_drawn:
+        try:
+            in_steps.check(list(known), draft.config.trainer.train_steps, schedule.never_drawn)
+        except ConfigError as error:
+            draft.error("task.pairs", error)
+            return None, notes
+    return schedule, notes
 
 
 def dubious_notes(config: schema.ExperimentConfig) -> list[str]:
