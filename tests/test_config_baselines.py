@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+import keras_mtl
 from keras_mtl.configuration import baselines
+from keras_mtl.configuration.files import load_experiment, save_params
 from keras_mtl.configuration.schema import ExperimentConfig, PairConfig
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.run.baselines import measure_baselines
+from keras_mtl.training.run.baselines import measure_baselines, single_task_config
 
 
 def of_tasks(path="", own=None):
@@ -54,3 +56,28 @@ def test_baselines_are_not_trained_by_several_workers(tmp_path):
     with pytest.raises(ConfigError, match=r"trained on one machine. Add --params_override runtime"):
         measure_baselines(config, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_groups_of_adapters_and_stacks_are_those_of_the_task(tmp_path):
+    pairs = [{"source": "en", "target": target} for target in ("fr", "es", "gl")]
+    groups = {"per": "target", "groups": {"romance": ["fr", "es"], "own": ["gl"]}}
+    adapters = [
+        {"name": "language", **groups},
+        {"name": "few", "per": "task", "groups": {"few": ["en-gl"]}},
+        {"name": "each"},
+    ]
+    adapters = [{**each, "stacks": ["encoder"]} for each in adapters]
+    model = {"adapters": adapters, "sharing": "by_stack", "stacks": {"decoder": groups}}
+    task = {"pairs": pairs, "data": {"corpora": [{"reader": "cldr"}]}, "model": model}
+    config = keras_mtl.load_config(overrides=json.dumps({"task": task}))
+    for pair in config.task.pairs:
+        single = single_task_config(config, pair)
+        save_params(single, str(tmp_path / "single_task.yaml"))
+        found = load_experiment(config_files=[str(tmp_path / "single_task.yaml")]).task.model
+        own = {"own": ["gl"]} if pair.target == "gl" else {"romance": [pair.target]}
+        assert found.stacks.decoder.groups == found.adapters[0].groups == own
+        # A set without an adapter for this task would give it one if it had no groups.
+        names = [each.name for each in found.adapters]
+        assert names == ["language", *(["few"] if pair.target == "gl" else []), "each"]
+    assert len(config.task.model.adapters) == 3
+    assert config.task.model.stacks.decoder.groups == groups["groups"]

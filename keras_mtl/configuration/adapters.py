@@ -186,6 +186,20 @@ def _deciding(per: str, task: Any) -> str:
     return str(getattr(task, "name" if per == "task" else per))
 
 
+def groups_of(settings: Any, task: Any) -> dict[str, list[str]]:
+    """Returns the groups that a task belongs to, without the names of other tasks or languages.
+
+    Args:
+        settings: a section with `per` and `groups`.
+        task: object with `name`, `source` and `target`.
+    """
+    return {
+        group: [name]
+        for group, names in settings.groups.items()
+        if (name := _deciding(settings.per, task)) in names
+    }
+
+
 def members_of(settings: Any, tasks: Sequence[Any]) -> tuple[str, ...]:
     """Returns the names of the adapters of a set, or of the copies of a stack, by index.
 

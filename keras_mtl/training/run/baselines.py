@@ -9,9 +9,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_mtl.configuration.adapters import groups_of
 from keras_mtl.configuration.files import save_params
 from keras_mtl.configuration.keeping import MACRO, BestConfig
-from keras_mtl.configuration.schema import BalancingConfig, ExperimentConfig, PairConfig
+from keras_mtl.configuration.schema import (
+    BalancingConfig,
+    ExperimentConfig,
+    PairConfig,
+    TransformerConfig,
+)
+from keras_mtl.configuration.stack_sharing import StacksConfig
 from keras_mtl.errors import ConfigError, DataError, KerasMtlError
 from keras_mtl.evaluation.task_metrics import TaskMetrics
 from keras_mtl.events import of_kind, read_events, task_curves
@@ -105,7 +112,23 @@ def single_task_config(config: ExperimentConfig, pair: PairConfig) -> Experiment
     single.task.model.init = []
     single.trainer.freeze = []
     single.trainer.optimizer.learning_rate_factors = []
+    _keep_own_groups(single.task.model, unlimited)
     return single
+
+
+def _keep_own_groups(model: TransformerConfig, pair: PairConfig) -> None:
+    """Reduces the groups of adapters and stacks to those of one task."""
+    kept = []
+    for adapters in model.adapters:
+        grouped = bool(adapters.groups)
+        adapters.groups = groups_of(adapters, pair)
+        # Without groups, the set would give an adapter to a task that has none of this set.
+        if adapters.groups or not grouped:
+            kept.append(adapters)
+    model.adapters = kept
+    for name in StacksConfig.__dataclass_fields__:
+        stack = getattr(model.stacks, name)
+        stack.groups = groups_of(stack, pair)
 
 
 def best_score(config: ExperimentConfig, directory: Path) -> float:
