@@ -6,7 +6,14 @@ import math
 import pytest
 
 from keras_mtl.errors import DataError
-from keras_mtl.events import of_kind, read_events, read_log, task_curves, validation_metric
+from keras_mtl.events import (
+    effective_step,
+    of_kind,
+    read_events,
+    read_log,
+    task_curves,
+    validation_metric,
+)
 
 
 def write(path, *lines):
@@ -50,6 +57,31 @@ def test_damaged_lines_are_returned_or_refused(tmp_path):
     ]  # fmt: skip
     with pytest.raises(DataError, match=r"metrics\.jsonl:2: not an event .*delete this line"):
         read_events(path)
+
+
+@pytest.mark.parametrize("value", ["x", [1], True, math.nan, 10**400])
+def test_values_that_cannot_be_used_are_left_out(tmp_path, value):
+    train = {"event": "train", "step": 1, "loss": {"a": 2.0, "b": None, "c": value}}
+    train |= {"batches": {"a": None, "b": 3}, "seconds": value, "probabilities": value}
+    evaluation = {"event": "evaluation", "step": 1, "effective_step": value, "metric": [1]}
+    evaluation |= {"scores": {"bleu": value, "chrf": {"a": value, "b": 5}}, "own": value}
+    path = write(tmp_path / "metrics.jsonl", json.dumps(train), json.dumps(evaluation))
+    (first, second), damaged = read_log(path)
+    assert first == {
+        "event": "train", "step": 1, "loss": {"a": 2.0, "b": None}, "batches": {"b": 3},
+    }  # fmt: skip
+    assert second.pop("own") is not None
+    assert second == {"event": "evaluation", "step": 1, "scores": {"chrf": {"b": 5}}}
+    assert [(line.number, line.skipped) for line in damaged] == [(1, False), (2, False)]
+    assert "batches.a is null" in damaged[0].reason
+    assert "scores.chrf.a is " in damaged[1].reason
+    with pytest.warns(UserWarning, match=r"jsonl:1 and 1 more lines: values that cannot be used"):
+        assert read_events(path)[0] == first
+    # For code that writes the events again.
+    assert read_events(path, as_written=True)[0]["batches"] == train["batches"]
+    assert effective_step({"step": 1, "effective_step": value}) == 1
+    path = write(tmp_path / "steps.jsonl", json.dumps({"step": value}))
+    assert read_log(path)[1][0].skipped
 
 
 def test_an_incomplete_last_line_is_skipped(tmp_path):

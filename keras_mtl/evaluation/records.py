@@ -66,7 +66,7 @@ def trained_steps(model_dir: str | os.PathLike[str]) -> int | None:
     if not steps:
         steps = _checkpoint_steps(directory / "best")
         with contextlib.suppress(DataError):
-            steps += [int(event["step"]) for event in read_events(directory)]
+            steps += [int(event["step"]) for event in read_events(directory, True)]
     return max(steps, default=None)
 
 

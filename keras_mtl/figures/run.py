@@ -97,7 +97,7 @@ def _draw_lines(axes: Any, names: Sequence[str], curves: Mapping[str, Curve], la
         lines,
         # Probabilities hold until the next update; scores are measured at points.
         steps=label == _PROBABILITY,
-        line_at=1.0 if label.endswith("baseline") else None,
+        line_at=1.0 if "baseline" in label else None,
     )
 
 

@@ -301,11 +301,16 @@ def title(metric: str) -> str:
 
 
 def ratio_title(metric: str) -> str:
-    """Returns the title of a score divided by the baseline, such as `BLEU / baseline`.
+    """Returns the title of what schedules compare with 1, such as `BLEU / baseline`.
+
+    It is `baseline / TER` for a metric of which lower is better. Without its sign, that is also so
+    of a negative log-perplexity (see `schedule_score`).
 
     Args:
         metric: name of the metric.
     """
+    if find(metric) is not None and not schedule_higher_is_better(metric):
+        return f"baseline / {title(metric)}"
     return f"{title(metric)} / baseline"
 
 

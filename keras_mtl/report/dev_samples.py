@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keras_mtl.events import Event
+from keras_mtl.events import Event, is_finite
 from keras_mtl.figures import attention, charts
 from keras_mtl.report import page
 from keras_mtl.report.groups import Group
@@ -111,11 +111,12 @@ def _has_attention(sample: Mapping[str, Any]) -> bool:
     weights, tokens, columns = (sample.get(key) for key in ("alignment", "tokens", "source_tokens"))
     return (
         all(isinstance(each, list) and each for each in (weights, tokens, columns))
+        and all(isinstance(token, str) for token in [*tokens, *columns])  # type: ignore[misc]
         and len(weights) >= len(tokens)  # type: ignore[arg-type]  # They are lists.
         and all(
             isinstance(row, list)
             and len(row) == len(columns)  # type: ignore[arg-type]
-            and all(isinstance(value, int | float) for value in row)
+            and all(is_finite(value) for value in row)
             for row in weights  # type: ignore[union-attr]
         )
     )

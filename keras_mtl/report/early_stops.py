@@ -28,11 +28,12 @@ def stopped_early(
     Args:
         directory: the `model_dir` of the run.
         scores: curves of validation scores, by metric and task.
-        baselines: baseline by task, in the unit of schedules.
+        baselines: baseline by task, in the unit of its metric as schedules compare it.
         last_step: last step of the log.
 
     Returns:
-        False also if the configuration cannot be read.
+        False also if the configuration cannot be read, or if the score has no value because tasks
+        have different metrics and one of them has no baseline.
     """
     try:
         # Unchecked, because corpora and baselines may no longer exist.
@@ -47,6 +48,9 @@ def stopped_early(
         if task in scores.get(metric, {})
     }
     if not curves or stopping.score not in (MACRO, WORST, *curves):
+        return False
+    of_all = stopping.score in (MACRO, WORST)
+    if of_all and metrics.differ and any(task not in baselines for task in curves):
         return False
     rule = EarlyStopping(stopping, SelectedScores(metrics, list(curves), baselines))
     latest = dict.fromkeys(curves, math.nan)

@@ -10,6 +10,7 @@ from keras_mtl.errors import DataError
 from keras_mtl.evaluation.records import partial_fields
 from keras_mtl.evaluation.results import ScoredPairs
 from keras_mtl.evaluation.translations import SUFFIX, Translation, pairs_digest, read_translations
+from keras_mtl.events import is_finite
 from keras_mtl.run_files import evaluation_file
 
 
@@ -71,6 +72,19 @@ class RecordedEvaluation:
         )
 
 
+# The type of each entry that a report uses.
+_KINDS: dict[str, type] = {
+    "step": int,
+    "trained_steps": int,
+    "beam_size": int,
+    "compute_type": str,
+    "checkpoint": str,
+    "checkpoint_choice": str,
+    "weights_hash": str,
+    "date": str,
+    "keras_mtl": str,
+    "hardware": dict,
+}
 NONE = RecordedEvaluation({}, {}, {}, {}, {}, (), {}, {})
 
 
@@ -99,12 +113,16 @@ def read_evaluation(
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         scores: dict[str, dict[str, float]] = {}
+        wrong: list[str] = []
         for task, result in report["tasks"].items():
             for metric, value in result["scores"].items():
-                scores.setdefault(str(metric), {})[str(task)] = float(value)
+                if is_finite(value):
+                    scores.setdefault(str(metric), {})[str(task)] = float(value)
+                else:
+                    wrong.append(f"{metric} of {task}")
         pairs = {str(task): int(result["pairs"]) for task, result in report["tasks"].items()}
         signatures = {str(k): str(v) for k, v in report["signatures"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__}); evaluate again")
         return NONE
     translations = _read_translations(path.with_suffix(""), notes)
@@ -116,6 +134,14 @@ def read_evaluation(
             hashes[task] = pairs_digest((row.source, row.reference) for row in rows)
     known = {task: size for task, size in available.items() if isinstance(size, int)}
     recorded = report.get("partial")
+    record = {key: value for key, value in report.items() if key not in ("tasks", "signatures")}
+    for field, kind in _KINDS.items():
+        value = record.get(field)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            wrong.append(field)
+            del record[field]
+    if wrong:
+        notes.append(f"{path.name}: values that cannot be used are skipped: {', '.join(wrong)}")
     return RecordedEvaluation(
         scores=scores,
         signatures=signatures,
@@ -126,7 +152,7 @@ def read_evaluation(
         if isinstance(recorded, list)
         else _partial(scores, pairs, known, test_sizes),
         translations=translations,
-        record={key: value for key, value in report.items() if key not in ("tasks", "signatures")},
+        record=record,
     )
 
 

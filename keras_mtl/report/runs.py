@@ -10,11 +10,22 @@ from typing import Any
 from keras_mtl.configuration import plugins
 from keras_mtl.configuration.baselines import read_file
 from keras_mtl.configuration.reading import load_yaml
+from keras_mtl.configuration.schema import PairConfig
 from keras_mtl.data.prepared import read_manifest
 from keras_mtl.errors import ConfigError, DataError
 from keras_mtl.evaluation.records import trained_steps
+from keras_mtl.evaluation.task_metrics import metric_of as metric_of_pair
 from keras_mtl.evaluation.translations import Translation
-from keras_mtl.events import Curve, Event, of_kind, read_log, task_curves, validation_metric
+from keras_mtl.events import (
+    Curve,
+    DamagedLine,
+    Event,
+    is_finite,
+    of_kind,
+    read_log,
+    task_curves,
+    validation_metric,
+)
 from keras_mtl.metrics import find as find_metric
 from keras_mtl.metrics import schedule_higher_is_better, schedule_score
 from keras_mtl.report.early_stops import stopped_early
@@ -37,7 +48,8 @@ class Run:
             without tasks that have another metric.
         metric: metric that drove the schedule; one of them if tasks have different ones.
         last_step: last step of the log; 0 if there is no log.
-        finished: whether this is the last step of training, also because of `trainer.stopping`.
+        finished: whether this is the last step of training, also because of `trainer.stopping`; or
+            there is no log, as of averaged weights, so that nothing will be logged.
         trained_steps: step of the newest checkpoint, or else the last step of the log.
         losses: curves of the training loss per token in nats, by task.
         probabilities: curves of the probabilities, by task.
@@ -92,6 +104,11 @@ class Run:
             found = found.get(key) if isinstance(found, Mapping) else None
         return default if found is None else found
 
+    @property
+    def pairs(self) -> Sequence[Mapping[str, Any]]:
+        """`task.pairs` of the configuration."""
+        return _pairs(self.params)
+
 
 def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     """Reads the directory of a run; adds a note for everything that cannot be read.
@@ -129,10 +146,11 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
     _load_plugins(directory, [metric, *_scores(evaluations), *test], notes)
     last_step = max((event["step"] for event in events), default=0)
     scores = _scores(evaluations)
-    baselines = _read_baselines(params, evaluations, metric)
+    metric_of = _task_metrics(params, metric)
+    baselines = _read_baselines(params, evaluations, metric_of, metric)
     steps = _mapping(params.get("trainer")).get("train_steps")
-    finished = not isinstance(steps, int) or last_step >= steps
-    if events and not finished:
+    finished = not events or not isinstance(steps, int) or last_step >= steps
+    if not finished:
         finished = stopped_early(directory, scores, baselines, last_step)
         if not finished:
             notes.append(f"not finished: step {last_step:,} of {steps:,}")
@@ -143,7 +161,11 @@ def read_run(model_dir: str | os.PathLike[str], split: str = "test") -> Run:
         schedule=str(name) if name else "",
         tasks=tuple(_task_names(params, events, test)),
         sizes=_read_sizes(directory, params, "train"),
-        baselines=baselines,
+        baselines={
+            task: value
+            for task, value in baselines.items()
+            if metric_of.get(task, metric) == metric
+        },
         metric=metric,
         last_step=last_step,
         finished=finished,
@@ -202,12 +224,22 @@ def _read_log(path: Path, notes: list[str]) -> list[Event]:
     except OSError as error:
         notes.append(f"{path.name} cannot be read: {error.strerror}")
         return []
-    if damaged:
-        numbers = [str(line.number) for line in damaged]
-        shown = ", ".join(numbers[:8]) + (" ..." if len(numbers) > 8 else "")
-        count = "1 line is" if len(damaged) == 1 else f"{len(damaged)} lines are"
-        notes.append(f"{path.name}: {count} damaged and skipped (line {shown})")
+    skipped = [line for line in damaged if line.skipped]
+    if skipped:
+        count = "1 line is" if len(skipped) == 1 else f"{len(skipped)} lines are"
+        notes.append(f"{path.name}: {count} damaged and skipped (line {_numbers(skipped)})")
+    wrong = [line for line in damaged if not line.skipped]
+    if wrong:
+        notes.append(
+            f"{path.name}: values that cannot be used are skipped (line {_numbers(wrong)}): "
+            f"{wrong[0].reason}"
+        )
     return events
+
+
+def _numbers(lines: Sequence[DamagedLine]) -> str:
+    numbers = [str(line.number) for line in lines]
+    return ", ".join(numbers[:8]) + (" ..." if len(numbers) > 8 else "")
 
 
 def _read_sizes(directory: Path, params: Mapping[str, Any], split: str) -> dict[str, int]:
@@ -221,30 +253,57 @@ def _read_sizes(directory: Path, params: Mapping[str, Any], split: str) -> dict[
     return {str(task["name"]): int(task.get(f"{split}_size", 0)) for task in tasks}
 
 
+def _task_metrics(params: Mapping[str, Any], metric: str) -> dict[str, str]:
+    """Returns the metric of each task of the configuration; that of the log if there is none."""
+    default = _mapping(_mapping(params.get("trainer")).get("evaluation")).get("metric")
+    if not isinstance(default, str) or not default:
+        default = metric
+    found = {}
+    for pair in _pairs(params):
+        given = {field: pair[field] for field in ("metric", "kind") if pair.get(field)}
+        found[_pair_name(pair)] = str(metric_of_pair(PairConfig(**given), default))
+    return found
+
+
 def _read_baselines(
-    params: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]], metric: str
+    params: Mapping[str, Any],
+    evaluations: Sequence[Mapping[str, Any]],
+    metric_of: Mapping[str, str],
+    metric: str,
 ) -> dict[str, float]:
-    """Returns the baselines of the configuration, or else those implied by the logged ratios."""
+    """Returns the baselines of the configuration, or else those implied by the logged ratios.
+
+    Args:
+        params: the configuration.
+        evaluations: the logged validations.
+        metric_of: metric of each task of the configuration.
+        metric: metric of other tasks.
+
+    Returns:
+        {task: baseline}, each > 0, in the unit of the task's own metric.
+    """
     baselines: dict[str, float] = {}
     for event in evaluations:
-        scores = _mapping(_mapping(event.get("scores")).get(metric))
+        scores = _mapping(event.get("scores"))
         for task, ratio in _mapping(event.get("ratios")).items():
-            score = schedule_score(metric, scores[task]) if scores.get(task) else 0.0
+            own = metric_of.get(task, metric)
+            value = _mapping(scores.get(own)).get(task)
+            score = schedule_score(own, value) if value else 0.0
             if ratio and score:
-                higher = schedule_higher_is_better(metric)
-                baselines[str(task)] = score / ratio if higher else score * ratio
+                higher = schedule_higher_is_better(own)
+                baselines[task] = score / ratio if higher else score * ratio
     schedule = _mapping(_mapping(params.get("trainer")).get("schedule"))
     with contextlib.suppress(ConfigError):  # The file may no longer exist: training has read it.
         baselines |= read_file(str(schedule.get("baselines_file")))
-    default = _mapping(_mapping(params.get("trainer")).get("evaluation")).get("metric")
-    for pair in _mapping(params.get("task")).get("pairs") or []:
-        pair = _mapping(pair)
-        if isinstance(value := pair.get("baseline"), int | float):
+    for pair in _pairs(params):
+        if is_finite(value := pair.get("baseline")):
             baselines[_pair_name(pair)] = float(value)
-        own = pair.get("metric") or default
-        if own and own != metric:  # The baseline is in the unit of the task's own metric.
-            baselines.pop(_pair_name(pair), None)
-    return baselines
+    return {task: value for task, value in baselines.items() if value > 0}
+
+
+def _pairs(params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = _mapping(params.get("task")).get("pairs")
+    return [pair for pair in found if isinstance(pair, Mapping)] if isinstance(found, list) else []
 
 
 def _pair_name(pair: Mapping[str, Any]) -> str:
@@ -255,8 +314,8 @@ def _task_names(
     params: Mapping[str, Any], events: Sequence[Mapping[str, Any]], test: Mapping[str, Any]
 ) -> list[str]:
     names: dict[str, None] = {}
-    for pair in _mapping(params.get("task")).get("pairs") or []:
-        names[_pair_name(_mapping(pair))] = None
+    for pair in _pairs(params):
+        names[_pair_name(pair)] = None
     for event in events:
         for field in ("probabilities", "batches"):
             names.update(dict.fromkeys(_mapping(event.get(field))))
@@ -276,8 +335,7 @@ def _totals(trains: Sequence[Mapping[str, Any]], field: str) -> dict[str, int]:
     totals: dict[str, int] = {}
     for event in trains:
         for task, value in _mapping(event.get(field)).items():
-            if isinstance(value, int | float):
-                totals[str(task)] = totals.get(str(task), 0) + int(value)
+            totals[task] = totals.get(task, 0) + int(value)
     return totals
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from keras_mtl.metrics import higher_is_better
 from keras_mtl.metrics import title as metric_title
 from keras_mtl.report import page
 from keras_mtl.report.comparability import listed
@@ -25,10 +26,11 @@ def tiles(groups: Sequence[Group], tables: Sequence[FinalTable], winners: bool) 
         if best and table.rows[-1].cells[best[0]].value:
             cell = table.rows[-1].cells[best[0]]
             title = page.escape(metric_title(table.metric))
-            what = f"mean {title}" if len(groups) == 1 else f"highest mean {title}"
+            end = "highest" if higher_is_better(table.metric) else "lowest"
+            what = f"mean {title}" if len(groups) == 1 else f"{end} mean {title}"
             found.append((_number(cell), f"{what}: {name_of(groups, best[0])}"))
             if place == 0 and cell.ratio and len(groups) == 1:
-                found.append((cell.shown_ratio, f"mean {title} / baseline"))
+                found.append((cell.shown_ratio, f"mean {table.over_baseline(title)}"))
     if tables and winners and len(groups) > 1:
         wins = [sum(row.cells[i].best for row in tables[0].rows[:-1]) for i in range(len(groups))]
         if wins.count(max(wins)) == 1 and max(wins):
@@ -62,7 +64,7 @@ def score_table(table: FinalTable, groups: Sequence[Group], first: Group) -> str
         header.append("baseline")
     for place in range(len(groups)):
         name = name_of(groups, place)
-        header += [name, f"{name} <wbr>/ baseline"] if table.ratios_inside else [name]
+        header += [name, table.over_baseline(name, " <wbr>")] if table.ratios_inside else [name]
     tested = any(cell.comparison for row in table.rows for cell in row.cells)
     rows = []
     for row in table.rows:
@@ -81,7 +83,8 @@ def score_table(table: FinalTable, groups: Sequence[Group], first: Group) -> str
     if table.has_ratios and not table.ratios_inside:
         header = ["task", *(name_of(groups, place) for place in range(len(groups)))]
         rows = [[page.escape(r.name), *(cell.shown_ratio for cell in r.cells)] for r in table.rows]
-        html += f"<h3>Score / baseline</h3>{page.table(header, rows, last=sums)}"
+        ratio = table.over_baseline("score").capitalize()
+        html += f"<h3>{ratio}</h3>{page.table(header, rows, last=sums)}"
     return html
 
 
@@ -131,7 +134,7 @@ def how(
     if tables[0].has_ratios:
         parts.append(
             "Baseline: score of a model trained on only this task, from the configuration; "
-            "it was measured on dev sentences, so score / baseline on test "
+            f"it was measured on dev sentences, so {tables[0].over_baseline('score')} on test "
             "sentences is a rough guide."
         )
     if comparisons:

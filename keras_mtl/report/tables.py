@@ -21,9 +21,10 @@ class Cell:
     Attributes:
         value: score over its seeds; None if it was not evaluated on the task.
         comparison: comparison with the baseline group; None if there is none.
-        best: whether no group has a higher mean.
+        best: whether no group has a better mean.
         decimals: number of decimals to write.
-        ratio: score / baseline over its seeds; None without a baseline.
+        ratio: score / baseline over its seeds, or baseline / score if lower is better; None without
+            a baseline.
     """
 
     value: Mean | None
@@ -101,6 +102,16 @@ class FinalTable:
         """Whether score / baseline is shown next to the scores instead of in a separate table."""
         return self.has_ratios and len(self.labels) <= MOST_INSIDE
 
+    def over_baseline(self, name: str, space: str = " ") -> str:
+        """Returns `name / baseline`, or `baseline / name` if lower is better.
+
+        Args:
+            name: what the score is.
+            space: text before the slash.
+        """
+        parts = [name, "baseline"]
+        return f"{space}/ ".join(parts if schedule_higher_is_better(self.metric) else parts[::-1])
+
 
 def final_table(
     groups: Sequence[Group],
@@ -176,7 +187,7 @@ def _mean_ratio(group: Group, metric: str, tasks: Sequence[str]) -> Mean | None:
 
 
 def _ratio(run: Run, metric: str, tasks: Sequence[str]) -> float | None:
-    """Returns the mean of score / baseline over tasks; None if a score or baseline is missing."""
+    """Returns the mean of `Cell.ratio` over tasks; None if a score or baseline is missing."""
     scores = run.test.get(metric, {})
     if metric != run.metric or not tasks:
         return None
@@ -203,7 +214,7 @@ def to_markdown(table: FinalTable) -> str:
     if table.has_ratios:
         header.append("baseline")
     for label in table.labels:
-        header += [label, f"{label} / baseline"] if table.ratios_inside else [label]
+        header += [label, table.over_baseline(label)] if table.ratios_inside else [label]
     lines = [_markdown_row(header), "|" + "|".join(["---", *["---:"] * (len(header) - 1)]) + "|"]
     for row in table.rows:
         cells = [row.name, "" if row.size is None else f"{row.size:,}"]
@@ -216,7 +227,7 @@ def to_markdown(table: FinalTable) -> str:
                 cells.append(cell.shown_ratio)
         lines.append(_markdown_row(cells))
     if table.has_ratios and not table.ratios_inside:
-        lines += ["", "Score / baseline:", ""]
+        lines += ["", f"{table.over_baseline('score').capitalize()}:", ""]
         lines.append(_markdown_row(["task", *table.labels]))
         lines.append("|" + "|".join(["---", *["---:"] * len(table.labels)]) + "|")
         lines += [

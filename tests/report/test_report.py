@@ -77,6 +77,72 @@ def test_a_run_that_stopped_early_is_finished(tmp_path, stopping, finished):
     assert list(run.notes) == ([] if finished else ["not finished: step 300 of 1,000"])
 
 
+@pytest.mark.parametrize(
+    ("score", "baselines", "finished"),
+    [
+        ("macro", (60.0, 2.0), True),
+        ("worst", (60.0, 2.0), True),
+        ("macro", (60.0, None), True),  # The other follows from the logged ratios.
+        ("en-gl", (None, None), True),
+    ],
+)
+def test_scores_of_different_metrics_stop_as_ratios(tmp_path, score, baselines, finished):
+    pairs = [
+        {"source": "en", "target": "fr", "baseline": baselines[0]},
+        {"source": "en", "target": "gl", "baseline": baselines[1], "metric": "perplexity"},
+    ]
+    trainer = {"train_steps": 1000, "stopping": {"patience": 2, "score": score}}
+    trainer |= {"schedule": {"name": "uniform", "parameters": {}}}
+    directory = make_run(tmp_path / "run", "uniform", 1, trainer=trainer, task={"pairs": pairs})
+    log = directory / "metrics.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    for event in events:
+        if event["event"] == "evaluation":
+            # Raw scores improve (the lowest number grows), but no score / baseline does.
+            event["scores"] = {"chrf": {"en-fr": 45.0}, "perplexity": {"en-gl": 4.0}}
+            event["ratios"] = {"en-fr": 0.75, "en-gl": 0.5}
+    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    run = read_run(directory)
+    assert run.finished == finished
+    assert run.baselines == {"en-fr": pytest.approx(60.0)}
+    # Without ratios, a baseline is not known, and then the mean has no value.
+    log.write_text(log.read_text().replace('"ratios"', '"unknown"'))
+    known = score == "en-gl" or None not in baselines
+    assert read_run(directory).finished == known
+
+
+def test_the_worst_of_different_metrics_is_not_the_lowest_number(tmp_path):
+    pairs = [
+        {"source": "en", "target": "fr", "baseline": 60.0},
+        {"source": "en", "target": "gl", "baseline": 2.0, "metric": "perplexity"},
+    ]
+    trainer = {"train_steps": 1000, "stopping": {"patience": 2, "score": "worst"}}
+    trainer |= {"schedule": {"name": "uniform", "parameters": {}}}
+    directory = make_run(tmp_path / "run", "uniform", 1, trainer=trainer, task={"pairs": pairs})
+    log = directory / "metrics.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    for event in events:
+        if event["event"] == "evaluation":
+            # The perplexity does not improve, but its ratio of 1 is not the worst.
+            scores = {"en-fr": event["step"] / 10}
+            event["scores"] = {"chrf": scores, "perplexity": {"en-gl": 2.0}}
+    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert not read_run(directory).finished
+
+
+def test_averaged_weights_are_finished(tmp_path):
+    trainer = {"train_steps": 1000, "schedule": {"name": "uniform", "parameters": {}}}
+    directory = make_run(tmp_path / "run", "uniform", 1, trainer=trainer)
+    assert not read_run(directory).finished
+    (directory / "metrics.jsonl").unlink()
+    run = read_run(directory)
+    assert run.finished
+    assert not any("not finished" in note for note in run.notes)
+    # So that a page that is written again until the runs end is written once.
+    words = ["report", str(directory), "--output", str(tmp_path / "out"), "--refresh", "1"]
+    assert main(words) == 0
+
+
 def test_a_field_that_older_runs_lack_has_its_default_there(tmp_path):
     schedule = {"name": "uniform", "parameters": {}}
     runs = []
@@ -210,6 +276,30 @@ def test_damaged_and_missing_parts_are_named_and_the_rest_is_shown(runs, tmp_pat
         read_run(tmp_path / "empty")
     with pytest.raises(DataError, match="is not a directory"):
         read_run(tmp_path / "none")
+
+
+def test_wrong_values_are_named_and_the_rest_is_shown(tmp_path):
+    directory = make_run(tmp_path / "run", "uniform", 1)
+    log = directory / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines[4]["batches"] = {"en-fr": None, "en-gl": 3}
+    lines[3]["effective_step"] = "x"
+    lines[5]["effective_step"] = None
+    lines[5]["ratios"] = {"en-fr": "x", "en-gl": 0.5}
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = directory / "evaluation-test.json"
+    report = json.loads(path.read_text()) | {"beam_size": [1], "compute_type": {"a": 1}, "step": 7}
+    report["tasks"]["en-gl"]["scores"]["chrf"] = None
+    path.write_text(json.dumps(report))
+    run = read_run(directory)
+    assert run.batches == {"en-gl": 3}
+    assert run.ratios["en-fr"].keys() == {100, 200}
+    assert run.test["chrf"].keys() == {"en-fr"}
+    assert run.evaluation.record.keys() == {"step"}
+    write_report([run], tmp_path / "out", samples=0)
+    text = check_page(tmp_path / "out/index.html")
+    assert "values that cannot be used are skipped (line 4, 5, 6): effective_step is" in text
+    assert "skipped: chrf of en-gl, beam_size, compute_type" in text
 
 
 def test_without_any_test_outputs_the_curves_are_shown(tmp_path):

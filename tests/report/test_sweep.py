@@ -286,6 +286,13 @@ def test_temperatures_and_families(tmp_path):
         "adaptive",
     ]
     assert [uses_scores(r) for r in (capped, implicit, bandit)] == [False, True, False]
+    for limit in ({"introduce_at": 100}, {"stop_at": 200}, {"max_epochs": 3}):
+        directory = tmp_path / next(iter(limit))
+        params = trained("uniform", {})
+        params["task"] = {"pairs": [{"source": "en", "target": "fr"} | limit]}
+        limited = read_run(make_run(directory, "uniform", 1, **params))
+        assert temperature_of(limited) is None
+        assert family_of(limited) == "fixed in advance"
 
 
 def test_many_settings_have_learning_curves_by_family(scored, monkeypatch):

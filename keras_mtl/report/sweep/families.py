@@ -11,20 +11,23 @@ from keras_mtl.schedules import plan as plan_schedule
 FAMILIES = ("temperatures", "fixed in advance", "adaptive", "scaled updates", "balanced gradients")
 """Families of settings, in the order of their charts."""
 
-# Fields that keep a setting off the temperature curve if they are set.
+# Fields that keep a setting off the temperature curve if they are set: of the schedule, and of a
+# task.
 _LIMITS = ("max_epochs", "overfit_patience")
+_TASK_LIMITS = ("introduce_at", "stop_at", "max_epochs")
 
 
 def temperature_of(run: Run) -> float | None:
     """Returns the temperature of a run's schedule: 1 for proportional and infinity for uniform.
 
     Returns:
-        The temperature; None for another schedule, and for one with a cap, a floor, a limit or a
-        balancing method.
+        The temperature; None for another schedule, and for one with a cap, a floor, a limit (also
+        one of a single task) or a balancing method.
     """
-    schedule = run.param("trainer.schedule", {})
-    others = any(schedule.get(field) for field in _LIMITS)
-    if others or run.param("trainer.balancing.name"):
+    limited = any(run.param(f"trainer.schedule.{field}") for field in _LIMITS)
+    for pair in run.pairs:
+        limited = limited or any(pair.get(field) for field in _TASK_LIMITS)
+    if limited or run.param("trainer.balancing.name"):
         return None
     parameters = dict(run.param("trainer.schedule.parameters", {}))
     temperature = parameters.pop("temperature", None)

@@ -60,8 +60,8 @@ def same_tokens(found: ModelScores) -> Table:
             f" Δ: difference to {found.best_temperature}, the temperature with the best mean dev "
             f"score, over the same seeds; {UP} and {DOWN}: significant over sentences (paired "
             "bootstrap, p < 0.05); doubled if it also exceeds the standard deviation over seeds. "
-            "Above the curve: "
-            "low-resource score above that of the temperatures at an equal high-resource score."
+            "Above the curve: by how much the low-resource score is better than that of the "
+            "temperatures at an equal high-resource score."
         )
     dev = metric_title(found.dev_metric)
     note += f" Last tenth: change of the mean {dev} on dev in the last tenth of training."
@@ -171,7 +171,8 @@ def _baseline_row(found: ModelScores, places: int, width: int) -> tuple[str, ...
 
 
 def _part(setting: Setting, metric: str, part: str) -> str:
-    return _mean(setting.scores[metric].get(part) if metric in setting.scores else None, 1)
+    found = setting.scores.get(metric, {})
+    return _mean(found.get(part), decimals(metric))
 
 
 def _mean(value: Mean | None, places: int) -> str:

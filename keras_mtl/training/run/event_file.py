@@ -56,7 +56,7 @@ class EventFile:
         lines = self.path.read_bytes().split(b"\n")
         kept: list[Event] = []
         dropped: list[Event] = []
-        for event in read_events(self.path):
+        for event in read_events(self.path, as_written=True):
             (kept if is_known(event) else dropped).append(event)
         written = sum(1 for line in lines if line.strip())
         if len(kept) < written or lines[-1]:

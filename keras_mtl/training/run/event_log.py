@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 from keras_mtl.evaluation.results import TaskResult
 from keras_mtl.evaluation.samples import Sample
-from keras_mtl.events import Event, effective_step
+from keras_mtl.events import Event, effective_step, readable
 from keras_mtl.run_files import METRICS_FILE, SAMPLES_FILE
 from keras_mtl.training.run.event_file import EventFile
 from keras_mtl.training.run.event_file import number as _number
@@ -283,7 +283,7 @@ class EventLog:
         # Kept scores whose step is later than `first` were dropped, too, so write them again.
         for event in kept:
             if event["step"] >= first:
-                self._show(event)
+                self._show(readable(dict(event))[0])
 
     def _show(self, event: Mapping[str, Any]) -> None:
         if self._tensorboard is not None:
@@ -292,10 +292,10 @@ class EventLog:
 
 def _scalars(event: Mapping[str, Any]) -> dict[str, float]:
     """Returns the TensorBoard scalars of an event by tag."""
-    if event["event"] == "train":
+    if event.get("event") == "train":
         by_task = {
-            "loss": event["loss"],
-            "probability": event["probabilities"],
+            "loss": event.get("loss", {}),
+            "probability": event.get("probabilities", {}),
             "scale": event.get("scales", {}),
             "weight": event.get("weights", {}),
         }
@@ -306,8 +306,9 @@ def _scalars(event: Mapping[str, Any]) -> dict[str, float]:
             "training/skipped_steps": event.get("skipped"),
         }
     else:
-        by_task = {**event["scores"], "score_over_baseline": event.get("ratios", {})}
-        single = {f"{name}/macro_average": mean for name, mean in event["macro_average"].items()}
+        by_task = {**event.get("scores", {}), "score_over_baseline": event.get("ratios", {})}
+        means = event.get("macro_average", {})
+        single = {f"{name}/macro_average": mean for name, mean in means.items()}
         single["training/waited_for_validation"] = event.get("waited_seconds")
     return {
         **{
@@ -325,7 +326,7 @@ def _is_known(event: Mapping[str, Any], step: int, evaluated_step: int | None) -
         return False
     # A run that was stopped during a validation saved before the scores took effect.
     unknown = evaluated_step is not None and event["step"] > evaluated_step
-    return not (event["event"] in ("evaluation", "samples") and unknown)
+    return not (event.get("event") in ("evaluation", "samples") and unknown)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
