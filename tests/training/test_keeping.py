@@ -61,7 +61,7 @@ def test_training_stops_after_so_much_patience(values, patience, delta, min_step
     for step, value in enumerate(values):
         if step == stop:
             state, stopping = stopping.collect(), EarlyStopping(settings, selected)
-            stopping.restore(state, same_scores=False)  # A task's score does not depend on others.
+            stopping.restore(state, ("macro", "worst"))  # A task's score does not depend on others.
         stopping.observe(step, {"a": float(value), "b": 0.0})
         if value > best and value >= best + delta:
             best, waited = value, 0
@@ -114,12 +114,16 @@ def test_a_count_of_another_score_is_forgotten():
     assert stopping.stops(2)
     assert "chrf averaged over tasks has not improved in 1 validations" in stopping.reason
     state = stopping.collect()
-    for score, same, kept in (("macro", True, True), ("macro", False, False), ("a", True, False)):
+    for score, others, kept in (
+        ("macro", (), True),
+        ("macro", ("macro",), False),
+        ("a", (), False),
+    ):
         again = EarlyStopping(StoppingConfig(score=score, patience=1), selected)
-        again.restore(state, same)
+        again.restore(state, others)
         assert again.stops(2) == kept
     more = EarlyStopping(StoppingConfig(patience=2), selected)
-    more.restore(state, same_scores=True)
+    more.restore(state)
     assert not more.stops(2)  # A run continues if the patience is raised.
     off = EarlyStopping(StoppingConfig(), selected)
     off.observe(1, {})
@@ -141,7 +145,7 @@ def test_the_learning_rate_decays_on_a_plateau(values, patience, stop):
             state = plateau.collect()
             factor = tf.Variable(1.0)
             plateau = PlateauDecay(section, selected, factor)
-            plateau.restore(state, same_metric=True, same_scores=True)
+            plateau.restore(state, same_metric=True)
         assert plateau.observe(step, {"a": 9.0, "b": 0.0}, ["b"]) is None  # Not of this task.
         decayed = plateau.observe(step, {"a": float(value), "b": 0.0})
         best, waited = (value, 0) if value > best else (best, waited + 1)
@@ -159,7 +163,7 @@ def test_scores_of_another_metric_are_not_compared_but_the_learning_rate_stays_l
     plateau.observe(1, {"a": 50.0})
     assert plateau.observe(2, {"a": 50.0}) == 0.5
     again = PlateauDecay(section, selected, tf.Variable(1.0))
-    again.restore(plateau.collect(), same_metric=False, same_scores=False)
+    again.restore(plateau.collect(), same_metric=False)
     assert again.collect()["plateau/factor"] == 0.5
     assert again.observe(3, {"a": 20.0}) is None  # The first score of the new metric.
     assert again.observe(4, {"a": 20.0}) == 0.25
@@ -171,7 +175,7 @@ def test_without_a_plateau_nothing_is_counted_or_saved():
     )
     assert plateau.observe(1, {}) is None
     assert plateau.collect() == {}
-    plateau.restore({}, same_metric=True, same_scores=True)
+    plateau.restore({}, same_metric=True)
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 4))
@@ -260,7 +264,8 @@ def test_the_lists_are_restored_for_other_tasks(kept, tmp_path):
     again.restore(state, ("b", "a"), np.array([1, 0]))
     swapped = again.collect(("b", "a"))
     assert np.array_equal(swapped["best_lists/task0"], state["best_lists/task1"])
-    again.forget_averages()
+    assert again.forget(("macro", "worst"))
+    assert not again.forget(("macro", "worst"))
     assert math.isnan(again.score)
     left = again.collect(("b", "a"))
     assert [len(left[key]) for key in sorted(left) if key != "best"] == [0, 1, 1, 0]
@@ -270,6 +275,70 @@ def test_the_lists_are_restored_for_other_tasks(kept, tmp_path):
     again.restore({"best": np.array([7.0, 3.0])}, TASKS, np.array([0, -1]))
     assert (again.score, again.step) == (7.0, 3)
     assert len(again.collect(TASKS)["best_lists/macro"]) == 0
+
+
+def steps_in(directory):
+    return sorted(int(path.name[5:-6]) for path in directory.glob("ckpt-*.index"))
+
+
+def test_a_run_that_was_killed_has_the_best_weights_of_its_checkpoint(tmp_path):
+    best, model = make_best(tmp_path / "best"), tf.Module()
+    model.weight = tf.Variable(0.0)
+    best.write(1, {"a": 50.0, "b": 50.0}, model)
+    state = best.collect(TASKS)  # A checkpoint is saved here.
+    best.write(2, {"a": 60.0, "b": 60.0}, model)
+    # Weights that the checkpoint knows as the best ones stay until the next checkpoint.
+    assert steps_in(tmp_path / "best") == [1, 2]
+    assert list(json.loads((tmp_path / "best/tasks/a/scores.json").read_text())["checkpoints"]) == [
+        "ckpt-2"
+    ]
+    shutil.copytree(tmp_path / "best", tmp_path / "killed")
+    best.collect(TASKS)
+    best.tidy()
+    assert steps_in(tmp_path / "best") == steps_in(tmp_path / "best/tasks/a") == [2]
+    again = make_best(tmp_path / "killed")
+    again.restore(state, TASKS, np.arange(2))
+    again.resume(1)
+    assert (again.score, again.step) == (50.0, 1)
+    for name in (".", "macro", "tasks/a"):
+        assert steps_in(tmp_path / "killed" / name) == [1]
+    content = json.loads((tmp_path / "killed/macro/scores.json").read_text())
+    assert content["checkpoints"] == {"ckpt-1": 50.0}
+    # Without their files, scores would keep the next weights from becoming the best.
+    for file in (tmp_path / "killed").glob("**/ckpt-1.*"):
+        file.unlink()
+    again.restore(state, TASKS, np.arange(2))
+    again.resume(1)
+    assert again.step == -1
+    again.write(3, {"a": 40.0, "b": 40.0}, model)
+    assert steps_in(tmp_path / "killed" / "tasks" / "b") == [3]
+
+
+def test_weights_of_forgotten_scores_stay_until_others_replace_them(tmp_path):
+    best, model = make_best(tmp_path), tf.Module()
+    model.weight = tf.Variable(0.0)
+    best.write(1, {"a": 50.0, "b": 50.0}, model)
+    again = make_best(tmp_path)
+    again.restore(best.collect(TASKS), TASKS, np.arange(2))
+    again.forget()
+    again.resume(1)
+    again.collect(TASKS)
+    again.tidy()
+    assert steps_in(tmp_path) == steps_in(tmp_path / "macro") == [1]
+    again.write(2, {"a": 1.0, "b": 1.0}, model)
+    assert steps_in(tmp_path) == steps_in(tmp_path / "macro") == [2]
+
+
+def test_a_task_may_be_called_best(tmp_path):
+    tasks = ("best", "b")
+    selected = SelectedScores(TaskMetrics.same("chrf", tasks), tasks)
+    best = BestWeights(tmp_path / "best", "chrf", selected, BestConfig(tasks=2))
+    model = tf.Module()
+    for step, score in ((1, 70.0), (2, 60.0)):
+        best.write(step, {"best": score, "b": 1.0}, model)
+    # The best one first, not the newest.
+    found = find_checkpoints(tmp_path / "best" / "tasks" / "best")
+    assert [prefix.rpartition("-")[2] for prefix in found] == ["1", "2"]
 
 
 def test_the_checkpoints_to_average(kept, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_mtl.errors import ConfigError
-from keras_mtl.training.step.learning_rate import WarmupSchedule, decay_of
+from keras_mtl.training.step.learning_rate import WarmupSchedule, decay_of, last_rate
 from keras_mtl.training.step.optimizers import PLANNED_UPDATES, Adam
 from keras_mtl.training.step.scaling import DRIFT, IDEAL_DRIFT, pairing_warning
 
@@ -113,6 +113,21 @@ def test_the_decay_of_any_optimizer_is_found_and_used():
         assert float(optimizer.learning_rate) == 0.25
     assert decay_of(Adam(0.1)) is None
     assert decay_of(None) is None
+
+
+def test_the_logged_learning_rate_is_that_of_the_last_update():
+    variable = keras.Variable(1.0)
+    optimizer = Adam(WarmupSchedule("linear", 1.0, 2, total_steps=4))
+    optimizer.build([variable])
+    assert last_rate(optimizer) == 0.5
+    rates = []
+    for _ in range(4):
+        expected = float(optimizer.learning_rate)
+        optimizer.apply([tf.constant(1.0)], [variable])
+        rates.append(last_rate(optimizer))
+        assert rates[-1] == expected
+    assert rates == [0.5, 1.0, 1.0, 0.5]
+    assert last_rate(Adam(0.1)) == pytest.approx(0.1)
 
 
 SHAPED = {

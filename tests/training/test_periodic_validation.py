@@ -13,15 +13,18 @@ from keras_mtl.training.run.planning import TrainingPlan, validated_tasks
 from keras_mtl.training.step.workers import Workers
 
 
-def validation(tmp_path, metric, validated=()):
+def validation(tmp_path, metric, validated=(), baselines=None, metric_of_b=""):
     config = ExperimentConfig()
     config.task.pairs = [PairConfig(name="a", source="en", target="fr")]
-    config.task.pairs += [PairConfig(name="b", source="en", target="de")]
+    config.task.pairs += [PairConfig(name="b", source="en", target="de", metric=metric_of_b)]
+    config.trainer.stopping.score, config.trainer.stopping.patience = "worst", 3
+    config.trainer.best.worst = 1
     config.trainer.evaluation.metric = metric
     config.trainer.evaluation.tasks = list(validated)
     directory = SimpleNamespace(pending=tmp_path / "pending", best=tmp_path / "best")
     mixture = SimpleNamespace(task_names=("a", "b"))
-    plan = TrainingPlan(config, "train_and_eval", validated_tasks(config), None, None)
+    schedule = SimpleNamespace(baselines=baselines)
+    plan = TrainingPlan(config, "train_and_eval", validated_tasks(config), schedule, None)
     return PeriodicValidation(plan, None, None, None, mixture, directory, None, Workers(None))
 
 
@@ -53,6 +56,39 @@ def test_the_best_average_is_of_the_same_tasks(tmp_path):
     assert (
         lines == ["the tasks have changed since the checkpoint, so its best score is forgotten"] * 2
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "metric_of_b", "forgotten"),
+    [
+        (None, None, "", ()),
+        ({"a": 60.0, "b": 50.0}, {"a": 60.0, "b": 50.0}, "", ()),
+        (None, {"a": 60.0, "b": None}, "", ()),  # Without one of b, no ratios are compared.
+        (None, {"a": 60.0, "b": 50.0}, "", ("worst",)),
+        ({"a": 60.0, "b": 50.0}, None, "", ("worst",)),
+        ({"a": 60.0, "b": 50.0}, {"a": 60.0, "b": 40.0}, "", ("worst",)),
+        # The mean of scores of different metrics is one of ratios.
+        ({"a": 60.0, "b": 50.0}, {"a": 60.0, "b": 40.0}, "bleu", ("macro", "worst")),
+    ],
+)
+def test_scores_against_other_baselines_are_forgotten(
+    tmp_path, before, after, metric_of_b, forgotten
+):
+    run = validation(tmp_path, "chrf", (), before, metric_of_b)
+    saved = {"best": np.array([55.0, 100]), "best_lists/worst": np.array([[0.5, 100]])}
+    run.best.restore(saved, ["a", "b"], np.arange(2))
+    run.stopping.observe(100, {"a": 30.0, "b": 20.0})
+    lines = []
+    again = validation(tmp_path, "chrf", (), after, metric_of_b)
+    again.restore(run.collect(), np.array([0, 1]), 100, True, lines.append)
+    assert (again.best.step == 100) == ("macro" not in forgotten)
+    assert len(again.best.collect(["a", "b"])["best_lists/worst"]) == ("worst" not in forgotten)
+    assert (again.stopping.step == 100) == ("worst" not in forgotten)
+    which = "" if "macro" in forgotten else " of the worst task"
+    expected = (
+        f"the baselines have changed since the checkpoint, so its best score{which} is forgotten"
+    )
+    assert lines == ([expected] if forgotten else [])
 
 
 def test_a_checkpoint_of_an_older_version_validated_every_task(tmp_path):

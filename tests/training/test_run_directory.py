@@ -62,6 +62,16 @@ def test_other_sub_layers_are_refused(run, change, field):
         directory.check(config, prepared("fr", "de"))
 
 
+def test_weights_without_a_run_are_not_trained_over(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "ckpt-5.index").touch()
+    with pytest.raises(CheckpointError, match=r"an average of checkpoints.*task\.model\.init"):
+        RunDirectory(tmp_path).check(ExperimentConfig(), prepared("fr"))
+    # A run that was killed between its first validation and its first checkpoint begins again.
+    (tmp_path / "metrics.jsonl").touch()
+    assert RunDirectory(tmp_path).check(ExperimentConfig(), prepared("fr")) == []
+
+
 def test_another_seed_is_refused(run):
     directory, config = run
     config.runtime.seed += 1

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_mtl.configuration.keeping import MACRO, WORST, BestConfig
-from keras_mtl.decoding.checkpoint_files import BEST
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import BEST_SCORES_FILE
 from keras_mtl.training.run.checkpoints import copy_checkpoint, write_checkpoint
@@ -22,7 +21,7 @@ from keras_mtl.training.run.snapshots import Snapshot, Snapshots
 
 _KEY = "best"  # The best mean over tasks: score and step.
 _LISTS = "best_lists"
-_CHECKPOINT = re.compile(r"(ckpt-\d+)\.")
+_CHECKPOINT = re.compile(r"ckpt-(\d+)\.")
 
 
 @dataclasses.dataclass
@@ -33,13 +32,18 @@ class Ranking:
         name: `macro`, `worst` or the name of a task.
         directory: directory of their checkpoints.
         size: largest number of weights; >= 1.
+        listed: whether a file in the directory lists the scores.
         entries: score and step of the weights, the best first.
+        saved: steps of the entries in the newest checkpoint of the run, which keep their files: a
+            run that is killed resumes there.
     """
 
     name: str
     directory: Path
     size: int
+    listed: bool = True
     entries: list[tuple[float, int]] = dataclasses.field(default_factory=list)
+    saved: frozenset[int] = frozenset()
 
     def add(self, step: int, score: float, better: Callable[[float, float], bool]) -> bool:
         """Enters weights if they are among the best; of equal ones, the older are better.
@@ -61,16 +65,44 @@ class Ranking:
 
     def tidy(self, metric: str) -> None:
         """Deletes the checkpoints that are not among the best, and lists the scores of several."""
-        kept = {f"ckpt-{step}" for _, step in self.entries}
-        for file in self.directory.glob("ckpt-*"):
-            match = _CHECKPOINT.match(file.name)
-            if match and match[1] not in kept:
-                file.unlink(missing_ok=True)
-        if self.directory.name == BEST:
+        kept = self.saved.union(step for _, step in self.entries)
+        self._delete(lambda step: step not in kept)
+        if not self.listed:
             return
         scores = {f"ckpt-{step}": score for score, step in self.entries}
         content = {"metric": metric, "score": self.name, "checkpoints": scores}
         replace_file(self.directory / BEST_SCORES_FILE, json.dumps(content, indent=1) + "\n")
+
+    def resume(self, last: int, metric: str) -> None:
+        """Makes the files those of a checkpoint of the run.
+
+        Weights of later steps are those of a run that got further and was killed. Entries without
+        weights are dropped, so that the next weights take their place.
+
+        Args:
+            last: step of the last validation of the checkpoint.
+            metric: name of the metrics of the scores.
+        """
+        self._delete(lambda step: step > last)
+        self.entries = [
+            (score, step)
+            for score, step in self.entries
+            if (self.directory / f"ckpt-{step}.index").exists()
+        ]
+        self.save()
+        if self.entries:
+            self.tidy(metric)
+
+    def save(self) -> None:
+        """Keeps the files of the present entries until the next call."""
+        self.saved = frozenset(step for _, step in self.entries)
+
+    def _delete(self, condition: Callable[[int], bool]) -> None:
+        """Deletes the checkpoints of the steps that meet a condition."""
+        for file in self.directory.glob("ckpt-*"):
+            match = _CHECKPOINT.match(file.name)
+            if match and condition(int(match[1])):
+                file.unlink(missing_ok=True)
 
 
 class BestWeights:
@@ -99,7 +131,7 @@ class BestWeights:
         self._metric = metric
         self._selected = selected
         self._writes = writes
-        self._best = Ranking(MACRO, directory, 1)
+        self._best = Ranking(MACRO, directory, 1, listed=False)
         self._lists: list[Ranking] = []
         if settings.macro > 1:
             self._lists.append(Ranking(MACRO, directory / MACRO, settings.macro))
@@ -191,19 +223,41 @@ class BestWeights:
                 copy_checkpoint(written, prefix, tidy)
             written = prefix
 
-    def forget(self) -> None:
-        """Forgets all scores. Checkpoints remain until the next best ones replace them."""
-        for ranking in (self._best, *self._lists):
-            ranking.entries = []
+    def forget(self, names: Container[str] | None = None) -> bool:
+        """Forgets scores. Checkpoints remain until the next best ones replace them.
 
-    def forget_averages(self) -> None:
-        """Forgets the scores of several tasks together, because the tasks have changed."""
+        Args:
+            names: `macro`, `worst` and names of tasks; None: all.
+
+        Returns:
+            Whether there were any.
+        """
+        forgotten = False
         for ranking in (self._best, *self._lists):
-            if ranking.name in (MACRO, WORST):
+            if names is None or ranking.name in names:
+                forgotten |= bool(ranking.entries)
                 ranking.entries = []
+        return forgotten
+
+    def resume(self, last: int) -> None:
+        """Makes the files those of the checkpoint that was restored.
+
+        Args:
+            last: step of its last validation.
+        """
+        if self._writes:
+            for ranking in (self._best, *self._lists):
+                ranking.resume(last, self._metric)
+
+    def tidy(self) -> None:
+        """Deletes weights that were kept only for the checkpoint before the newest one."""
+        if self._writes:
+            for ranking in (self._best, *self._lists):
+                if ranking.entries:
+                    ranking.tidy(self._metric)
 
     def collect(self, tasks: Sequence[str]) -> dict[str, np.ndarray]:
-        """Returns arrays for `restore`.
+        """Returns arrays for `restore`, for a checkpoint that replaces the one before.
 
         Args:
             tasks: names of all tasks, in the order of the checkpoint.
@@ -213,6 +267,8 @@ class BestWeights:
             name = ranking.name
             key = name if name in (MACRO, WORST) else f"task{tasks.index(name)}"
             state[f"{_LISTS}/{key}"] = np.array(ranking.entries, np.float64).reshape(-1, 2)
+        for ranking in (self._best, *self._lists):
+            ranking.save()
         return state
 
     def restore(

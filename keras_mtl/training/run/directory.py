@@ -22,6 +22,7 @@ from keras_mtl.errors import CheckpointError
 from keras_mtl.evaluation.tasks import translation_tasks
 from keras_mtl.files import replace_file
 from keras_mtl.run_files import (
+    METRICS_FILE,
     PARAMS_FILE,
     SOURCE_VOCABULARY_FILE,
     TASKS_FILE,
@@ -127,9 +128,17 @@ class RunDirectory:
             The changed fields that may change, as lines "field: old -> new".
 
         Raises:
-            CheckpointError: a field that the checkpoints depend on or the vocabulary has changed.
+            CheckpointError: a field that the checkpoints depend on or the vocabulary has changed,
+                or the directory is not that of a run.
         """
         if not self.has_checkpoint:
+            # A run that was killed before its first checkpoint has a log.
+            if any(self.best.glob("ckpt-*.index")) and not (self.path / METRICS_FILE).exists():
+                raise CheckpointError(
+                    f"{self.path} contains weights but no run, for example an average of "
+                    "checkpoints. To train them further, use another --model_dir and "
+                    f"task.model.init: [{{from: {self.path}}}]"
+                )
             return []
         file = self.path / VOCABULARY_FILE
         if file.exists():

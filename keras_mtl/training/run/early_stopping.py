@@ -75,17 +75,17 @@ class EarlyStopping:
             f"{_KEY}/score": name.copy(),
         }
 
-    def restore(self, state: Mapping[str, np.ndarray], same_scores: bool) -> None:
+    def restore(self, state: Mapping[str, np.ndarray], other_scores: Container[str] = ()) -> None:
         """Restores the arrays from `collect`, unless they are of another score.
 
         Args:
             state: the arrays, possibly among others.
-            same_scores: whether the mean over tasks is of the same metric and tasks.
+            other_scores: names of scores that cannot be compared with those of this run.
         """
         self.best, self.step, self.waited = math.nan, -1, 0
         name = self._settings.score
         if _KEY not in state or state[f"{_KEY}/score"].tobytes() != name.encode():
             return
-        if same_scores or name not in (MACRO, WORST):
+        if name not in other_scores:
             best, step, waited = state[_KEY]
             self.best, self.step, self.waited = float(best), int(step), int(waited)

@@ -327,7 +327,7 @@ class Run:
 
     def _save(self, step: int) -> None:
         self.workers.on_chief(functools.partial(self.checkpoints.save, step))
-        self.validation.prune(self.checkpoints.steps)
+        self.validation.prune(self.checkpoints.steps, saved=True)
         self._save_clock.restart()
 
     def _save_is_due(self) -> bool:

@@ -8,6 +8,7 @@ from keras_mtl.training.run.parts import RunParts
 from keras_mtl.training.run.periodic_validation import PeriodicValidation
 from keras_mtl.training.run.step_loop import OpenLoop
 from keras_mtl.training.step import balancing as balance
+from keras_mtl.training.step.learning_rate import last_rate
 
 
 class LoopLog:
@@ -65,7 +66,7 @@ class LoopLog:
             {names[i]: float(sums["nll"][i] / tokens[i]) for i in seen},
             dict(zip(names, probabilities, strict=True)),
             tokens_per_second or None,
-            float(parts.optimizer.learning_rate),
+            last_rate(parts.optimizer),
             gradient_norm=float(sums["gradient_norm"]) / counted if counted else None,
             skipped=skipped,
             batches=dict(zip(names, consumed, strict=True)),

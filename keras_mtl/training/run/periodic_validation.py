@@ -194,12 +194,13 @@ class PeriodicValidation:
             log(f"warning: {warning}")
 
     def resume(self, validates: bool, log: Log) -> None:
-        """Restarts the validation that was running when the checkpoint was saved.
+        """Continues from a checkpoint: its best weights, and the validation that was running.
 
         Args:
             validates: whether this run validates; if not, that validation is dropped.
             log: function that receives a line if it is dropped.
         """
+        self.best.resume(self.evaluated_step)
         if self.pending and validates:
             self._start(self.pending)
         elif self.pending:
@@ -216,10 +217,17 @@ class PeriodicValidation:
             self._own_files.cleanup()
             self._own_files = None
 
-    def prune(self, checkpoints: Callable[[], Sequence[int]]) -> None:
-        """Deletes the snapshots that neither a checkpoint nor the pending validation needs."""
+    def prune(self, checkpoints: Callable[[], Sequence[int]], saved: bool = False) -> None:
+        """Deletes the weights that neither a checkpoint nor the pending validation needs.
+
+        Args:
+            checkpoints: function that returns the steps of the checkpoints.
+            saved: whether a checkpoint has been saved since the last call.
+        """
         if self._workers.chief:
             self._snapshots.prune(checkpoints, self.pending)
+            if saved:
+                self.best.tidy()
 
     def _begin(self, snapshot: Snapshot) -> None:
         writes = self._workers.chief or bool(self._share(self._tasks_of(snapshot)))
@@ -435,7 +443,7 @@ class PeriodicValidation:
         """Returns the state for a checkpoint; `restore` reads it."""
         state = {**self.best.collect(self._mixture.task_names), **self.stopping.collect()}
         state |= self._plateau.collect()
-        state["validated"] = self._is_validated()
+        state |= self._selected.collect(self._mixture.task_names)
         state |= self._rounds.collect()
         if self.pending:
             state["pending"] = np.array([self.pending.step, self.pending.due], np.int64)
@@ -464,31 +472,20 @@ class PeriodicValidation:
             log: function that receives a line if the best score is forgotten.
         """
         self.best.restore(state, self._mixture.task_names, index_map)
-        other_tasks = self._averages_other_tasks(state, index_map)
+        others, changed = self._selected.other_scores(state, self._mixture.task_names, index_map)
         if not same_metric:
             self.best.forget()
-        elif other_tasks and self.best.step >= 0:
-            log("the tasks have changed since the checkpoint, so its best score is forgotten")
-            self.best.forget_averages()
-        self.stopping.restore(state if same_metric else {}, not other_tasks)
-        self._plateau.restore(state, same_metric, not other_tasks)
+        elif self.best.forget(others):
+            which = "" if MACRO in others else " of the worst task"
+            log(
+                f"the {changed} have changed since the checkpoint, so its best score{which} is "
+                "forgotten"
+            )
+        self.stopping.restore(state if same_metric else {}, others)
+        self._plateau.restore(state, same_metric, others)
         self._rounds.restore(state, index_map, same_metric)
         self.evaluated_step = evaluated_step
         self.pending = _pending(state)
-
-    def _is_validated(self) -> np.ndarray:
-        """Returns which tasks are validated, bool [N]."""
-        return np.array([name in self._validated for name in self._mixture.task_names])
-
-    def _averages_other_tasks(self, state: Mapping[str, np.ndarray], index_map: np.ndarray) -> bool:
-        """Returns whether a state's average score covers other tasks than those of this run."""
-        # Older versions validated every task.
-        was = (
-            state["validated"] if "validated" in state else np.ones_like(state["book/steps"], bool)
-        )
-        if sorted(index_map) != list(range(len(was))):
-            return True
-        return bool((was[index_map] != self._is_validated()).any())
 
 
 def _pending(state: Mapping[str, np.ndarray]) -> Snapshot | None:

@@ -62,18 +62,18 @@ class PlateauDecay:
         return {f"{_KEY}/factor": np.array(self._factor.numpy()), **count}
 
     def restore(
-        self, state: Mapping[str, np.ndarray], same_metric: bool, same_scores: bool
+        self, state: Mapping[str, np.ndarray], same_metric: bool, other_scores: Container[str] = ()
     ) -> None:
         """Restores the arrays from `collect`; the factor also if the count is of other scores.
 
         Args:
             state: the arrays, possibly among others.
             same_metric: whether the scores of the tasks are of the same metric.
-            same_scores: see `EarlyStopping.restore`.
+            other_scores: see `EarlyStopping.restore`.
         """
         if self._factor is None:
             return
         prefix = f"{_KEY}/"
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self._factor.assign(own.pop("factor", np.float32(1.0)))
-        self._count.restore(own if same_metric else {}, same_scores)
+        self._count.restore(own if same_metric else {}, other_scores)

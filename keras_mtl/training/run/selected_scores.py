@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from keras_mtl import metrics
 from keras_mtl.configuration.keeping import MACRO, WORST
 from keras_mtl.evaluation.task_metrics import TaskMetrics
@@ -63,6 +65,46 @@ class SelectedScores:
     def improvement(self, name: str, value: float, other: float) -> float:
         """Returns by how much a number is better than another; negative if it is worse."""
         return abs(value - other) if self.is_better(name, value, other) else -abs(value - other)
+
+    def collect(self, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+        """Returns arrays for `other_scores`: what the numbers of a checkpoint are computed from.
+
+        Args:
+            tasks: names of all tasks, in the order of the checkpoint.
+        """
+        used = self._baselines if self._compares_ratios else {}
+        return {
+            "validated": np.array([name in self.validated for name in tasks]),
+            "baselines": np.array([used.get(name, np.nan) for name in tasks], np.float64),
+        }
+
+    def other_scores(
+        self, state: Mapping[str, np.ndarray], tasks: Sequence[str], index_map: np.ndarray
+    ) -> tuple[frozenset[str], str]:
+        """Returns which numbers of a checkpoint cannot be compared with those of this run.
+
+        Args:
+            state: the arrays of `collect`, possibly among others.
+            tasks: names of all tasks.
+            index_map: int64 [N], the saved index of each task, -1 for a new one.
+
+        Returns:
+            Of `macro` and `worst`, those that are computed from other tasks or baselines, and what
+            has changed.
+        """
+        own = self.collect(tasks)
+        # Older versions validated every task.
+        was = (
+            state["validated"] if "validated" in state else np.ones_like(state["book/steps"], bool)
+        )
+        same_tasks = sorted(index_map) == list(range(len(was)))
+        if not same_tasks or (was[index_map] != own["validated"]).any():
+            return frozenset((MACRO, WORST)), "tasks"
+        if "baselines" in state and not np.array_equal(
+            state["baselines"][index_map], own["baselines"], equal_nan=True
+        ):
+            return frozenset((MACRO, WORST) if self._metrics.differ else (WORST,)), "baselines"
+        return frozenset(), ""
 
     def title(self, name: str) -> str:
         """Returns what a number is, for the user."""

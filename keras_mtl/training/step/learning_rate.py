@@ -127,6 +127,20 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+def last_rate(optimizer: Any) -> float:
+    """Returns the learning rate of the last update; before the first one, that of the first.
+
+    `learning_rate` of a Keras optimizer is that of the next update.
+
+    Args:
+        optimizer: a Keras optimizer.
+    """
+    rate = getattr(optimizer, "_learning_rate", None)
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return float(optimizer.learning_rate)
+    return float(rate(tf.maximum(tf.convert_to_tensor(optimizer.iterations) - 1, 0)))
+
+
 def decay_of(optimizer: Any) -> Any:
     """Returns the variable that multiplies an optimizer's learning rate; None without one.
 
