@@ -20,7 +20,7 @@ class ScheduleConfig:
             probability goes to the other tasks. None repeats without a limit.
         overfit_patience: number of validations in a row, each with a worse score than the one
             before, after which the probability of a task falls to the schedule's floor for good;
-            0 is off.
+            validations before which the task was not trained do not count; 0 is off.
     """
 
     name: str = "temperature"

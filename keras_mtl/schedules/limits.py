@@ -12,6 +12,7 @@ from keras_mtl.schedules.score_book import ScoreBook
 _EXHAUSTED, _OVERFITTED = "limits/exhausted", "limits/overfitted"
 _STREAK, _COUNT, _LAST = "limits/worse_in_a_row", "limits/scores", "limits/last_score"
 _TRAINED, _BATCHES, _STEP = "limits/trained", "limits/batches", "limits/last_step"
+_DRAWABLE = "limits/drawable"
 # Rounding of passes, which are quotients of whole numbers.
 _SLACK = 1e-9
 # Least probability of a task that may be drawn, if tasks can run out: what is missing in a pool is
@@ -20,6 +21,8 @@ _LEAST = 1e-12
 # A task with less of a batch, or with a smaller probability, does not count as trained. Real tasks
 # have more, and `_LEAST` adds up to less in a simulation with fractional batches.
 _NOTHING = 1e-6
+# Steps between two scores at which is looked whether a task could be drawn, if nothing else tells.
+_LOOKS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +159,8 @@ class LimitedSchedule(Schedule):
             state |= {key: zeros.copy() for key in (_OVERFITTED, _STREAK, _COUNT, _STEP)}
             state[_LAST] = np.full(self.num_tasks, np.nan)
             state[_BATCHES] = np.zeros(self.num_tasks)
-            # Older versions did not save it, and counted every score.
-            state[_TRAINED] = np.ones(self.num_tasks, np.int64)
+            # Older versions did not save them, and counted every score.
+            state |= {key: np.ones(self.num_tasks, np.int64) for key in (_TRAINED, _DRAWABLE)}
         return state
 
     def weights(self, step: int, state: State) -> np.ndarray:
@@ -245,7 +248,7 @@ class LimitedSchedule(Schedule):
         result = self._with(state, self.inner.forget_scores(self._inner(state)))
         if self._patience:
             start = self.init()
-            restarted = (_STREAK, _COUNT, _LAST, _TRAINED, _BATCHES, _STEP)
+            restarted = (_STREAK, _COUNT, _LAST, _TRAINED, _BATCHES, _STEP, _DRAWABLE)
             result |= {key: start[key] for key in restarted}
         return result
 
@@ -282,12 +285,12 @@ class LimitedSchedule(Schedule):
         with np.errstate(invalid="ignore"):
             change = scores.scores - state[_LAST]
         worse = np.where(scores.directions, change < 0, change > 0)
-        trained = self._trained(state, step, scores, new & worse)
+        trained = self._trained(state, step, scores, new)
         # A score that takes effect late may be of weights from before these batches, so the task
         # must have been trained before the last score took effect, too.
         late = (scores.steps * self._batches_per_step < step) & (state[_TRAINED] == 0)
-        worse &= trained & ~late
-        streak = np.where(new, np.where(worse, state[_STREAK] + 1, 0), state[_STREAK])
+        counts = new & trained & ~late
+        streak = np.where(counts, np.where(worse, state[_STREAK] + 1, 0), state[_STREAK])
         state[_STREAK] = streak.astype(np.int64)
         state[_TRAINED] = np.where(new, trained, state[_TRAINED]).astype(np.int64)
         state[_BATCHES] = np.where(new, scores.loss_weight, state[_BATCHES])
@@ -296,6 +299,8 @@ class LimitedSchedule(Schedule):
         state[_COUNT] = np.array(scores.counts, np.int64)
         reached = streak >= self._patience
         state[_OVERFITTED] = ((state[_OVERFITTED] > 0) | reached).astype(np.int64)
+        drawable = self.probabilities(step, state) > _NOTHING
+        state[_DRAWABLE] = np.where(new, drawable, state[_DRAWABLE]).astype(np.int64)
 
     def _trained(self, state: State, step: int, scores: ScoreBook, asked: np.ndarray) -> np.ndarray:
         """Returns which tasks were trained since their last score took effect, bool[N].
@@ -312,12 +317,25 @@ class LimitedSchedule(Schedule):
         if scores.loss_weight.any():
             return scores.loss_weight - state[_BATCHES] > _NOTHING
         # Nothing records losses, for example in `model.fit`: a task counts if it could be drawn.
-        result, first = ~asked, state[_STEP]
-        earlier = max(step - 1, int(first.max()))
-        while not result.all() and earlier >= first[~result].min():
-            result |= (self.probabilities(earlier, state) > _NOTHING) & (earlier >= first)
-            earlier -= 1
+        # Its last score tells of the beginning of the interval, in which it may have been ended.
+        result, first = ~asked | (state[_DRAWABLE] > 0), state[_STEP]
+        if not result.all():
+            for earlier in self._steps_between(int(first[~result].min()), step):
+                result |= (self.probabilities(earlier, state) > _NOTHING) & (earlier >= first)
+                if result.all():
+                    break
         return result
+
+    def _steps_between(self, first: int, stop: int) -> list[int]:
+        """Returns steps in [first, stop), the last one first: all, or enough of many."""
+        if stop - first <= 2 * _LOOKS:
+            return list(range(stop - 1, first - 1, -1))
+        # `round_robin` draws each task in N steps in a row.
+        found = {*range(max(first, stop - max(_LOOKS, 2 * self.num_tasks)), stop)}
+        found.update(np.linspace(first, stop - 1, _LOOKS).astype(int).tolist())
+        edges = np.concatenate((self._start, self._stop - 1))
+        found.update(edges[(edges >= first) & (edges < stop)].astype(int).tolist())
+        return sorted(found, reverse=True)
 
     def _inner(self, state: State) -> State:
         return {key: value for key, value in state.items() if not key.startswith("limits/")}
