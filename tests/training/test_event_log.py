@@ -9,6 +9,7 @@ import pytest
 
 from keras_mtl.errors import DataError
 from keras_mtl.events import read_events
+from keras_mtl.training.run.event_file import EventFile
 from keras_mtl.training.run.event_log import EventLog
 
 
@@ -112,6 +113,13 @@ def test_values_that_json_lacks_become_null(tmp_path):
     assert event["loss"] == {"a": None}
     assert event["tokens_per_second"] is None
     assert event["gradient_norm"] is None
+
+
+def test_a_number_that_json_lacks_does_not_keep_a_run_from_resuming(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "x", "step": 1, "a": [NaN, {"b": Infinity}]}\n{"step": 2}\n')
+    assert EventFile(path).keep(lambda event: event["step"] == 1) == 1
+    assert path.read_text() == '{"event": "x", "step": 1, "a": [null, {"b": null}]}\n'
 
 
 def test_a_damaged_line_is_named(tmp_path):

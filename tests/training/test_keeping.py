@@ -294,7 +294,7 @@ def test_a_run_that_was_killed_has_the_best_weights_of_its_checkpoint(tmp_path):
     ]
     shutil.copytree(tmp_path / "best", tmp_path / "killed")
     best.collect(TASKS)
-    best.tidy()
+    best.complete()
     assert steps_in(tmp_path / "best") == steps_in(tmp_path / "best/tasks/a") == [2]
     again = make_best(tmp_path / "killed")
     again.restore(state, TASKS, np.arange(2))
@@ -314,6 +314,41 @@ def test_a_run_that_was_killed_has_the_best_weights_of_its_checkpoint(tmp_path):
     assert steps_in(tmp_path / "killed" / "tasks" / "b") == [3]
 
 
+def test_weights_stay_until_a_checkpoint_without_them_is_complete(tmp_path):
+    best, model = make_best(tmp_path), tf.Module()
+    model.weight = tf.Variable(0.0)
+    best.write(1, {"a": 50.0, "b": 50.0}, model)
+    best.collect(TASKS)
+    best.complete()
+    best.write(2, {"a": 60.0, "b": 60.0}, model)
+    state = best.collect(TASKS)  # It is written in the background.
+    best.write(3, {"a": 70.0, "b": 70.0}, model)
+    assert steps_in(tmp_path / "tasks" / "a") == [1, 2, 3]
+    best.complete()
+    assert steps_in(tmp_path / "tasks" / "a") == [2, 3]
+    again = make_best(tmp_path)
+    again.restore(state, TASKS, np.arange(2))
+    again.forget()
+    again.resume(2)
+    again.write(4, {"a": 10.0, "b": 10.0}, model)  # The first one of another metric.
+    assert steps_in(tmp_path / "tasks" / "a") == [2, 4]
+    again.collect(TASKS)
+    again.complete()
+    assert steps_in(tmp_path / "tasks" / "a") == [4]
+
+
+def test_a_list_that_has_not_changed_is_not_written_again(tmp_path):
+    best, model = make_best(tmp_path), tf.Module()
+    best.write(1, {"a": 50.0, "b": 50.0}, model)
+    file = tmp_path / "tasks" / "a" / "scores.json"
+    before = file.stat()
+    best.collect(TASKS)
+    best.complete()
+    assert file.stat().st_ino == before.st_ino
+    best.write(2, {"a": 60.0, "b": 40.0}, model)
+    assert file.stat().st_ino != before.st_ino
+
+
 def test_weights_of_forgotten_scores_stay_until_others_replace_them(tmp_path):
     best, model = make_best(tmp_path), tf.Module()
     model.weight = tf.Variable(0.0)
@@ -323,7 +358,7 @@ def test_weights_of_forgotten_scores_stay_until_others_replace_them(tmp_path):
     again.forget()
     again.resume(1)
     again.collect(TASKS)
-    again.tidy()
+    again.complete()
     assert steps_in(tmp_path) == steps_in(tmp_path / "macro") == [1]
     again.write(2, {"a": 1.0, "b": 1.0}, model)
     assert steps_in(tmp_path) == steps_in(tmp_path / "macro") == [2]
@@ -361,6 +396,8 @@ def test_the_checkpoints_to_average(kept, tmp_path):
         steps(None, 1, "aa")
     shutil.copytree(kept[0], tmp_path / "best")
     shutil.rmtree(tmp_path / "best" / "macro")  # As with trainer.best.macro = 1.
+    # The newest checkpoint of the run may need the best weights before them.
+    (tmp_path / "best" / "ckpt-3.index").touch()
     (only,) = checkpoints_to_average(tmp_path, None, 1)
     assert only == str(tmp_path / "best" / "ckpt-4")
     with pytest.raises(CheckpointError, match=r"best has 1 best checkpoints, not 2.*best\.macro"):

@@ -65,7 +65,7 @@ def test_other_sub_layers_are_refused(run, change, field):
 def test_weights_without_a_run_are_not_trained_over(tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "ckpt-5.index").touch()
-    with pytest.raises(CheckpointError, match=r"an average of checkpoints.*task\.model\.init"):
+    with pytest.raises(CheckpointError, match=r"no checkpoints of a run.*task\.model\.init"):
         RunDirectory(tmp_path).check(ExperimentConfig(), prepared("fr"))
     # A run that was killed between its first validation and its first checkpoint begins again.
     (tmp_path / "metrics.jsonl").touch()

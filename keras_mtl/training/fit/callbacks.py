@@ -22,6 +22,7 @@ from keras_mtl.training.fit.optimizer_tasks import OptimizerTasks, task_optimize
 from keras_mtl.training.fit.state import FitState
 from keras_mtl.training.fit.task_evaluation import TaskEvaluation
 from keras_mtl.training.run.event_log import EventLog, Scores
+from keras_mtl.training.step.learning_rate import last_rate
 
 __all__ = ["TaskEvaluation", "TaskScheduling"]
 
@@ -220,7 +221,7 @@ class TaskScheduling(keras.callbacks.Callback):
             scales = dict(zip(self._mixture.task_names, values, strict=True))
             logs.update({f"scale/{name}": value for name, value in scales.items()})
         if self._event_log is not None:
-            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            rate = last_rate(self.model.optimizer)
             self._event_log.train(step, {}, probabilities, learning_rate=rate, scales=scales)
         self._state.add(self._iterations(), self._mixture)
 

@@ -51,7 +51,7 @@ def checkpoints_to_average(
             )
         if score == MACRO and not found:  # There is no list of one.
             place = directory / BEST
-            found = newest_first(place)
+            found = newest_first(place)[:1]  # Another one is that of the newest checkpoint.
     if len(found) < count:
         raise CheckpointError(
             f"{place} has {len(found)} {kind}, not {count}. Average fewer, or train with "

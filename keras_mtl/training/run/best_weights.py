@@ -1,5 +1,6 @@
 """The weights with the best scores of a run: on average, of the worst task, and of each task."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -34,8 +35,9 @@ class Ranking:
         size: largest number of weights; >= 1.
         listed: whether a file in the directory lists the scores.
         entries: score and step of the weights, the best first.
-        saved: steps of the entries in the newest checkpoint of the run, which keep their files: a
-            run that is killed resumes there.
+        saved: steps of the entries in the newest complete checkpoint of the run, which keep their
+            files: a run that is killed resumes there.
+        collected: steps of the entries in the checkpoint that may still be written.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Ranking:
     listed: bool = True
     entries: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     saved: frozenset[int] = frozenset()
+    collected: frozenset[int] = frozenset()
 
     def add(self, step: int, score: float, better: Callable[[float, float], bool]) -> bool:
         """Enters weights if they are among the best; of equal ones, the older are better.
@@ -65,13 +68,18 @@ class Ranking:
 
     def tidy(self, metric: str) -> None:
         """Deletes the checkpoints that are not among the best, and lists the scores of several."""
-        kept = self.saved.union(step for _, step in self.entries)
-        self._delete(lambda step: step not in kept)
+        kept = self.saved | self.collected | self._steps()
+        self._delete(lambda name, step: step not in kept or name != f"ckpt-{step}")
         if not self.listed:
             return
         scores = {f"ckpt-{step}": score for score, step in self.entries}
         content = {"metric": metric, "score": self.name, "checkpoints": scores}
-        replace_file(self.directory / BEST_SCORES_FILE, json.dumps(content, indent=1) + "\n")
+        text, file = json.dumps(content, indent=1) + "\n", self.directory / BEST_SCORES_FILE
+        # Of hundreds of lists, most have not changed.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if file.read_text(encoding="utf-8") == text:
+                return
+        replace_file(file, text)
 
     def resume(self, last: int, metric: str) -> None:
         """Makes the files those of a checkpoint of the run.
@@ -83,26 +91,43 @@ class Ranking:
             last: step of the last validation of the checkpoint.
             metric: name of the metrics of the scores.
         """
-        self._delete(lambda step: step > last)
+        self._delete(lambda name, step: step > last)
         self.entries = [
             (score, step)
             for score, step in self.entries
             if (self.directory / f"ckpt-{step}.index").exists()
         ]
-        self.save()
         if self.entries:
             self.tidy(metric)
 
-    def save(self) -> None:
-        """Keeps the files of the present entries until the next call."""
-        self.saved = frozenset(step for _, step in self.entries)
+    def restore(self, entries: Sequence[tuple[float, int]]) -> None:
+        """Sets the entries to those of a checkpoint, without those that are too many."""
+        self.entries = list(entries[: self.size])
+        self.saved = self.collected = self._steps()
 
-    def _delete(self, condition: Callable[[int], bool]) -> None:
-        """Deletes the checkpoints of the steps that meet a condition."""
+    def collect(self) -> None:
+        """Notes that the present entries are in a checkpoint that is going to be written."""
+        self.collected = self._steps()
+
+    def complete(self, metric: str) -> None:
+        """Deletes what only older checkpoints know, because the last one is complete."""
+        self.saved = self.collected
+        if self.entries:
+            self.tidy(metric)
+
+    def _steps(self) -> frozenset[int]:
+        return frozenset(step for _, step in self.entries)
+
+    def _delete(self, condition: Callable[[str, int], bool]) -> None:
+        """Deletes the checkpoints whose names and steps meet a condition."""
+        found = []
         for file in self.directory.glob("ckpt-*"):
             match = _CHECKPOINT.match(file.name)
-            if match and condition(int(match[1])):
-                file.unlink(missing_ok=True)
+            if match and condition(match[0].removesuffix("."), int(match[1])):
+                found.append(file)
+        # The index first: without it, data are no checkpoint.
+        for file in sorted(found, key=lambda file: file.suffix != ".index"):
+            file.unlink(missing_ok=True)
 
 
 class BestWeights:
@@ -249,15 +274,17 @@ class BestWeights:
             for ranking in (self._best, *self._lists):
                 ranking.resume(last, self._metric)
 
-    def tidy(self) -> None:
-        """Deletes weights that were kept only for the checkpoint before the newest one."""
+    def complete(self) -> None:
+        """Deletes the weights that only older checkpoints than the last collected one know.
+
+        Call it when that checkpoint is complete.
+        """
         if self._writes:
             for ranking in (self._best, *self._lists):
-                if ranking.entries:
-                    ranking.tidy(self._metric)
+                ranking.complete(self._metric)
 
     def collect(self, tasks: Sequence[str]) -> dict[str, np.ndarray]:
-        """Returns arrays for `restore`, for a checkpoint that replaces the one before.
+        """Returns arrays for `restore`, for a checkpoint; see `complete`.
 
         Args:
             tasks: names of all tasks, in the order of the checkpoint.
@@ -268,7 +295,7 @@ class BestWeights:
             key = name if name in (MACRO, WORST) else f"task{tasks.index(name)}"
             state[f"{_LISTS}/{key}"] = np.array(ranking.entries, np.float64).reshape(-1, 2)
         for ranking in (self._best, *self._lists):
-            ranking.save()
+            ranking.collect()
         return state
 
     def restore(
@@ -282,10 +309,9 @@ class BestWeights:
             index_map: int64 [N], the saved index of each task, -1 for a new one.
         """
         score, step = state[_KEY]
-        self._best.entries = [] if step < 0 else [(float(score), int(step))]
+        self._best.restore([] if step < 0 else [(float(score), int(step))])
         for ranking in self._lists:
             name = ranking.name
             key = name if name in (MACRO, WORST) else f"task{index_map[tasks.index(name)]}"
             saved = state.get(f"{_LISTS}/{key}", np.zeros((0, 2)))
-            found = [(float(score), int(step)) for score, step in saved]
-            ranking.entries = found[: ranking.size]
+            ranking.restore([(float(score), int(step)) for score, step in saved])

@@ -135,8 +135,8 @@ class RunDirectory:
             # A run that was killed before its first checkpoint has a log.
             if any(self.best.glob("ckpt-*.index")) and not (self.path / METRICS_FILE).exists():
                 raise CheckpointError(
-                    f"{self.path} contains weights but no run, for example an average of "
-                    "checkpoints. To train them further, use another --model_dir and "
+                    f"{self.path} contains weights but no checkpoints of a run, for example their "
+                    "average. To train them further, use another --model_dir and "
                     f"task.model.init: [{{from: {self.path}}}]"
                 )
             return []

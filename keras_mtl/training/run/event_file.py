@@ -61,7 +61,7 @@ class EventFile:
         written = sum(1 for line in lines if line.strip())
         if len(kept) < written or lines[-1]:
             drop(kept, dropped)
-            replace_file(self.path, "".join(map(_encode, kept)))
+            replace_file(self.path, "".join(_encode(_finite(event)) for event in kept))
         return written - len(kept)
 
     def close(self) -> None:
@@ -77,6 +77,15 @@ def number(value: float | None) -> float | None:
         return None
     found = float(value)
     return found if math.isfinite(found) else None
+
+
+def _finite(value: Any) -> Any:
+    """Returns a value of JSON with None for the numbers that JSON lacks, which Python reads."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _encode(event: Mapping[str, Any]) -> str:

@@ -306,12 +306,12 @@ class Run:
             else:
                 self.validation.prune(self.checkpoints.steps)
             if stops:
-                self.workers.on_chief(self.checkpoints.wait)
+                self._wait_for_checkpoint()
                 progress.message(f"stopped by {self._stop.name} at step {step:,}; saved")
                 self.workers.barrier()
                 raise SystemExit(128 + self._stop.signal)
             progress.resume()
-        self.workers.on_chief(self.checkpoints.wait)
+        self._wait_for_checkpoint()
         if self._stops_early():
             self.log(f"stopped early at step {self.step:,}: {self.validation.stopping.reason}")
         self._warn_if_skipped()
@@ -326,9 +326,17 @@ class Run:
         return self.state.validates and between_loops and self.validation.stopping.stops(self.step)
 
     def _save(self, step: int) -> None:
+        self._wait_for_checkpoint()
         self.workers.on_chief(functools.partial(self.checkpoints.save, step))
-        self.validation.prune(self.checkpoints.steps, saved=True)
+        if not self.plan.config.trainer.async_checkpointing:
+            self.validation.best.complete()
+        self.validation.prune(self.checkpoints.steps)
         self._save_clock.restart()
+
+    def _wait_for_checkpoint(self) -> None:
+        """Waits until the last checkpoint is complete."""
+        self.workers.on_chief(self.checkpoints.wait)
+        self.validation.best.complete()
 
     def _save_is_due(self) -> bool:
         """Returns whether the time between checkpoints has passed; all workers agree."""

@@ -217,17 +217,10 @@ class PeriodicValidation:
             self._own_files.cleanup()
             self._own_files = None
 
-    def prune(self, checkpoints: Callable[[], Sequence[int]], saved: bool = False) -> None:
-        """Deletes the weights that neither a checkpoint nor the pending validation needs.
-
-        Args:
-            checkpoints: function that returns the steps of the checkpoints.
-            saved: whether a checkpoint has been saved since the last call.
-        """
+    def prune(self, checkpoints: Callable[[], Sequence[int]]) -> None:
+        """Deletes the snapshots that neither a checkpoint nor the pending validation needs."""
         if self._workers.chief:
             self._snapshots.prune(checkpoints, self.pending)
-            if saved:
-                self.best.tidy()
 
     def _begin(self, snapshot: Snapshot) -> None:
         writes = self._workers.chief or bool(self._share(self._tasks_of(snapshot)))
