@@ -22,13 +22,13 @@ TASKS = ["en-fr", "en-es", "en-gl"]
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A directory with `config.yaml` and, in `data`, what `prepare` makes of it."""
+    """A directory with `config.yaml` and, in `store`, what `prepare` makes of it."""
     directory = tmp_path_factory.mktemp("chain")
     values = copy.deepcopy(tiny_run.CONFIG)
     for pair in values["task"]["pairs"]:
         del pair["baseline"]
     # One bucket: each shape is traced in each process.
-    values["task"]["data"] |= {"data_dir": "data", "bucket_lengths": [64]}
+    values["task"]["data"] |= {"data_dir": "store", "bucket_lengths": [64]}
     trainer = values["trainer"]
     trainer["train_steps"] = 10
     trainer["checkpoint_interval"] = trainer["evaluation"]["interval"] = 5
@@ -46,7 +46,7 @@ def words(workplace, command, *more):
 @pytest.fixture(scope="module")
 def prepared(workplace):
     assert main(words(workplace, "prepare")) == 0
-    return workplace / "data"
+    return workplace / "store"
 
 
 def run_command(words):
