@@ -31,6 +31,17 @@ def two_groups(runs):
     )
 
 
+def change_evaluations(directory, change):
+    """Applies `change` to each logged validation of a run, and returns the log."""
+    log = directory / "metrics.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    for event in events:
+        if event["event"] == "evaluation":
+            change(event)
+    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+    return log
+
+
 def test_runs_that_differ_by_their_seed_alone_are_one_group(runs, tmp_path):
     names = ["uniform-1", "implicit-1", "uniform-2", "implicit-2"]
     groups = group_runs([read_run(runs / name) for name in names])
@@ -94,14 +105,13 @@ def test_scores_of_different_metrics_stop_as_ratios(tmp_path, score, baselines, 
     trainer = {"train_steps": 1000, "stopping": {"patience": 2, "score": score}}
     trainer |= {"schedule": {"name": "uniform", "parameters": {}}}
     directory = make_run(tmp_path / "run", "uniform", 1, trainer=trainer, task={"pairs": pairs})
-    log = directory / "metrics.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    for event in events:
-        if event["event"] == "evaluation":
-            # Raw scores improve (the lowest number grows), but no score / baseline does.
-            event["scores"] = {"chrf": {"en-fr": 45.0}, "perplexity": {"en-gl": 4.0}}
-            event["ratios"] = {"en-fr": 0.75, "en-gl": 0.5}
-    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+    def same_ratios(event):
+        # Raw scores improve (the lowest number grows), but no score / baseline does.
+        event["scores"] = {"chrf": {"en-fr": 45.0}, "perplexity": {"en-gl": 4.0}}
+        event["ratios"] = {"en-fr": 0.75, "en-gl": 0.5}
+
+    log = change_evaluations(directory, same_ratios)
     run = read_run(directory)
     assert run.finished == finished
     assert run.baselines == {"en-fr": pytest.approx(60.0)}
@@ -119,14 +129,12 @@ def test_the_worst_of_different_metrics_is_not_the_lowest_number(tmp_path):
     trainer = {"train_steps": 1000, "stopping": {"patience": 2, "score": "worst"}}
     trainer |= {"schedule": {"name": "uniform", "parameters": {}}}
     directory = make_run(tmp_path / "run", "uniform", 1, trainer=trainer, task={"pairs": pairs})
-    log = directory / "metrics.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    for event in events:
-        if event["event"] == "evaluation":
-            # The perplexity does not improve, but its ratio of 1 is not the worst.
-            scores = {"en-fr": event["step"] / 10}
-            event["scores"] = {"chrf": scores, "perplexity": {"en-gl": 2.0}}
-    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+    def same_perplexity(event):
+        # The perplexity does not improve, but its ratio of 1 is not the worst.
+        event["scores"] = {"chrf": {"en-fr": event["step"] / 10}, "perplexity": {"en-gl": 2.0}}
+
+    change_evaluations(directory, same_perplexity)
     assert not read_run(directory).finished
 
 
