@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _DATA_FILE, _PICTURE = "proposal.json", "proposal.png"
 _OBJECTIVES = ("mean", "worst")
 _LAWS = ("best", "log_linear", "double_power")
+# Defaults that were better than 16 passes and no pull in docs/explanation/evidence.md.
+_MAX_PASSES, _PULL = 40.0, 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,16 +115,16 @@ def _add_objective_arguments(goal: "argparse._ArgumentGroup") -> None:
     goal.add_argument(
         "--max_passes",
         type=arguments.positive_float,
-        default=16.0,
+        default=_MAX_PASSES,
         metavar="X",
         help="largest number of passes over the data of a task in the planned steps",
     )
     goal.add_argument(
         "--pull",
         type=arguments.natural_float,
-        default=0.0,
         metavar="X",
-        help="add X times the divergence from the natural distribution to the objective",
+        help="add X times the divergence from the natural distribution to the objective (default: "
+        f"{_PULL} for the mean, 0 for the worst task)",
     )
 
 
@@ -189,7 +191,10 @@ def _propose(
     from keras_mtl.proposal.proposer import propose
 
     importance = importance_of(swarm.tasks, _importance(args))
-    objective = Objective(args.objective, importance, baselines, args.least_ratio, args.pull)
+    pull = args.pull
+    if pull is None:
+        pull = _PULL if args.objective == "mean" else 0.0
+    objective = Objective(args.objective, importance, baselines, args.least_ratio, pull)
     proposal = propose(
         swarm.measurements(runs),
         swarm.space(args.max_passes),

@@ -140,6 +140,7 @@ def test_a_proposal_is_written_in_all_forms(propose, answers, tmp_path, capsys):
     assert sum(weights.values()) == pytest.approx(1)
     assert found["value"] < found["natural_value"]
     assert found["better_in"] == 1.0
+    assert (found["max_passes"], found["pull"]) == (200, 0.2)
     # The laws are those that answered.
     for task in found["tasks"]:
         assert task["loss"] == pytest.approx(loss(task["name"], weights), abs=0.01)
@@ -174,6 +175,7 @@ def test_a_killed_swarm_resumes_and_gives_the_same_proposal(propose, answers, tm
     assert propose("--importance", "en-gl=2,en-de=1", directory="killed") == 0
     assert not answers.trained
     assert propose("--objective", "worst", directory="killed") == 0
+    assert result(tmp_path / "killed")["pull"] == 0
     assert answers.trained == [f"baseline {name}" for name in ("en-fr", "en-de", "en-gl")]
     assert [task["baseline"] for task in result(tmp_path / "killed")["tasks"]] == [
         pytest.approx(loss(name, {name: 1.0})) for name in ("en-fr", "en-de", "en-gl")
